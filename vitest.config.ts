@@ -1,0 +1,20 @@
+import { defineConfig } from "vitest/config";
+
+// Inside this repository "abstractruntime" means src/, not dist/.
+const source = "abstractruntime-source";
+const report = process.env.TEST_REPORT;
+
+export default defineConfig({
+  ssr: { resolve: { conditions: [source] } },
+  test: {
+    include: ["test/**/*.test.ts"],
+    setupFiles: ["test/left-open.ts"],
+    // A process per test file, so that left-open.ts can tell whose files and sockets are open.
+    pool: "forks",
+    // Node processes that a test forks inherit it.
+    execArgv: [`--conditions=${source}`],
+    allowOnly: false,
+    reporters: report ? ["default", "json"] : ["default"],
+    outputFile: report ? { json: report } : {},
+  },
+});
