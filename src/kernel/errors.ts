@@ -1,0 +1,332 @@
+/**
+ * Errors are data with an address: one base class, a stable `code`, typed fields, and a message that says the
+ * fact and then the next step. Every code has its page `docs/errors/<CODE>.md`, held by a test.
+ */
+
+import type { Json } from "./json.ts";
+
+type Say<F> = (fields: F) => string;
+const entry = <F>(fact: Say<F>, next: Say<F>): { fact: Say<F>; next: Say<F> } => ({ fact, next });
+
+/** Every code: the fact it states and the next step it offers. */
+export const catalogue = {
+  // Definitions and options
+  INVALID_OPTION: entry<{ option: string; problem: string; suggestion?: string }>(
+    (f) => f.problem,
+    (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : "Check the call against its documentation."),
+  ),
+  WORKFLOW_INVALID: entry<{ workflowId: string; problem: string; suggestion?: string }>(
+    (f) => `workflow "${f.workflowId}" is not valid: ${f.problem}`,
+    (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : "Correct the definition; no run was touched."),
+  ),
+  WORKFLOW_UNKNOWN: entry<{ workflowId: string; known: readonly string[]; suggestion?: string }>(
+    (f) => `workflow "${f.workflowId}" is not registered with this runtime (known: ${listed(f.known)})`,
+    (f) =>
+      `${f.suggestion ? `Did you mean "${f.suggestion}"? ` : ""}Pass it in createRuntime({ workflows }). Stored runs are unchanged.`,
+  ),
+  WORKFLOW_INCOMPATIBLE: entry<{ runId: string; workflowId: string; problem: string; suggestion?: string }>(
+    (f) => `run ${f.runId} cannot go on under this version of workflow "${f.workflowId}": ${f.problem}`,
+    (f) => `${f.suggestion ? `Did you mean "${f.suggestion}"? ` : ""}Add the node back, or a migration. The run is unchanged.`,
+  ),
+  NODE_UNKNOWN: entry<{ workflowId: string; nodeId: string; by: string; suggestion?: string }>(
+    (f) => `${f.by} names node "${f.nodeId}", which workflow "${f.workflowId}" does not have`,
+    (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : "Add the node or correct the name."),
+  ),
+  PLAN_INVALID: entry<{ nodeId: string; problem: string; suggestion?: string }>(
+    (f) => `node "${f.nodeId}" returned a plan that cannot be carried out: ${f.problem}`,
+    (f) =>
+      f.suggestion
+        ? `Did you mean "${f.suggestion}"?`
+        : "Return goto(...), complete(...), fail(...) or an effect with a nextNode.",
+  ),
+  NODE_FAILED: entry<{ nodeId: string; problem: string }>(
+    (f) => `node "${f.nodeId}" threw: ${f.problem}`,
+    () => "See the recorded stack, mend the node, and start or retry the run.",
+  ),
+  NODE_TIMEOUT: entry<{ nodeId: string; timeoutMs: number }>(
+    (f) => `node "${f.nodeId}" did not return within ${f.timeoutMs} ms`,
+    () => "Move slow work into an effect, or raise the node's timeoutMs.",
+  ),
+  RUN_FAILED_BY_PLAN: entry<{ nodeId: string; problem: string }>(
+    (f) => f.problem,
+    (f) => `Node "${f.nodeId}" ended the run with fail(...).`,
+  ),
+
+  // What may be stored
+  NOT_JSON: entry<{ path: string; problem: string }>(
+    (f) => `${f.path} cannot be stored: ${f.problem}`,
+    () => "Store plain JSON: texts, finite numbers, booleans, null, arrays and plain objects.",
+  ),
+  JSON_TOO_DEEP: entry<{ path: string; limit: number }>(
+    (f) => `${f.path} is nested deeper than ${f.limit} levels`,
+    () => "Flatten the value, or raise limits.jsonDepth.",
+  ),
+  TOO_LARGE: entry<{ what: string; limitBytes: number; sizeBytes: number }>(
+    (f) => `${f.what} takes ${f.sizeBytes} bytes; the limit is ${f.limitBytes}`,
+    () => "Keep large values elsewhere and store a reference, or raise the limit in createRuntime({ limits }).",
+  ),
+  VARS_INVALID: entry<{ workflowId: string; issues: readonly string[] }>(
+    (f) => `vars do not fit the schema of workflow "${f.workflowId}": ${f.issues.join("; ")}`,
+    () => "Correct the vars; no run was started.",
+  ),
+  RESULT_KEY_INVALID: entry<{ key: string; problem: string }>(
+    (f) => `result key "${f.key}" cannot be written: ${f.problem}`,
+    () => "Use a dotted path of ordinary names.",
+  ),
+
+  // Effects
+  EFFECT_UNKNOWN: entry<{ effectType: string; runId: string; suggestion?: string }>(
+    (f) => `run ${f.runId} requests effect "${f.effectType}", which this process has no handler for`,
+    (f) =>
+      `${f.suggestion ? `Did you mean "${f.suggestion}"? ` : ""}Register it in the workflow's or the runtime's effects; the run waits, unchanged.`,
+  ),
+  EFFECT_FAILED: entry<{ effectType: string; attempts: number; problem: string }>(
+    (f) => `effect "${f.effectType}" failed after ${f.attempts} ${f.attempts === 1 ? "attempt" : "attempts"}: ${f.problem}`,
+    () => "See the recorded error; mend the cause or route it with errorNode.",
+  ),
+  EFFECT_TIMEOUT: entry<{ effectType: string; timeoutMs: number }>(
+    (f) => `effect "${f.effectType}" did not settle within ${f.timeoutMs} ms`,
+    () => "Honour ctx.signal, call ctx.progress(), or raise policy.timeoutMs.",
+  ),
+  EFFECT_UNCERTAIN: entry<{ effectType: string; idempotencyKey: string; problem: string }>(
+    (f) => `whether effect "${f.effectType}" happened is not known: ${f.problem}`,
+    (f) => `Look it up at the other side under idempotency key ${f.idempotencyKey}.`,
+  ),
+  EFFECT_INPUT_INVALID: entry<{ effectType: string; issues: readonly string[] }>(
+    (f) => `the payload of effect "${f.effectType}" does not fit its schema: ${f.issues.join("; ")}`,
+    () => "Correct the plan that requested it; nothing was executed.",
+  ),
+
+  // Waits and messages
+  NOT_WAITING: entry<{ runId: string; status: string }>(
+    (f) => `run ${f.runId} is not waiting for an answer (status ${f.status})`,
+    () => "Look at `abstractruntime why RUN`.",
+  ),
+  WAIT_KEY_MISMATCH: entry<{ runId: string; waitKey: string; open: readonly string[]; suggestion?: string }>(
+    (f) => `run ${f.runId} does not wait under key "${f.waitKey}" (it waits under: ${listed(f.open)})`,
+    (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : "Answer one of the open waits."),
+  ),
+  WAIT_AMBIGUOUS: entry<{ runId: string; open: readonly string[] }>(
+    (f) => `run ${f.runId} has several open waits: ${listed(f.open)}`,
+    () => "Name one with resume(runId, { waitKey, payload }).",
+  ),
+  ALREADY_ANSWERED: entry<{ runId: string; waitKey: string }>(
+    (f) => `the wait "${f.waitKey}" of run ${f.runId} has been answered already`,
+    () => "The first answer stands.",
+  ),
+  ANSWER_INVALID: entry<{ runId: string; waitKey: string; problem: string; suggestion?: string }>(
+    (f) => `the answer to "${f.waitKey}" was refused: ${f.problem}`,
+    (f) => `${f.suggestion ? `Did you mean "${f.suggestion}"? ` : ""}The run still waits; answer again.`,
+  ),
+  WAIT_TIMEOUT: entry<{ waitKey: string; timeoutMs: number }>(
+    (f) => `nothing arrived for wait "${f.waitKey}" within ${f.timeoutMs} ms`,
+    () => "Give the wait a timeoutNode to go on without an answer.",
+  ),
+  MESSAGE_ID_REUSED: entry<{ runId: string; messageId: string }>(
+    (f) => `message "${f.messageId}" to run ${f.runId} was sent before with another content`,
+    () => "Use one id for one content; the first message stands.",
+  ),
+  MAILBOX_FULL: entry<{ runId: string; limit: number }>(
+    (f) => `the mailbox of run ${f.runId} holds ${f.limit} messages that it has not taken`,
+    () => "Send later, or raise limits.mailboxMessages; this message was not stored.",
+  ),
+
+  // Runs
+  RUN_NOT_FOUND: entry<{ runId: string; suggestion?: string }>(
+    (f) => `there is no run ${f.runId} in this store`,
+    (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : "List runs with `abstractruntime ls`, and check --store."),
+  ),
+  RUN_EXISTS: entry<{ runId: string; problem: string }>(
+    (f) => `run ${f.runId} exists with ${f.problem}`,
+    () => "Choose another runId; the existing run is unchanged.",
+  ),
+  RUN_BUSY: entry<{ runId: string; workerId: string }>(
+    (f) => `run ${f.runId} is being driven by worker ${f.workerId}`,
+    () => "Wait for it with result(runId), or try again later.",
+  ),
+  RUN_BLOCKED: entry<{ runId: string; code: string; problem: string }>(
+    (f) => `run ${f.runId} is blocked (${f.code}): ${f.problem}`,
+    () => "Open the store with the code that it needs; it goes on by itself.",
+  ),
+  RUN_QUARANTINED: entry<{ runId: string; problem: string }>(
+    (f) => `run ${f.runId} is quarantined: ${f.problem}`,
+    () => "Inspect it with `abstractruntime verify RUN`; after mending, lift it with `abstractruntime verify RUN --lift`.",
+  ),
+  RUN_FAILED: entry<{ runId: string; problem: string }>(
+    (f) => `run ${f.runId} failed: ${f.problem}`,
+    (f) => `See \`abstractruntime ledger ${f.runId}\`.`,
+  ),
+  RUN_CANCELLED: entry<{ runId: string; reason?: string }>(
+    (f) => `run ${f.runId} was cancelled${f.reason ? `: ${f.reason}` : ""}`,
+    () => "Start a new run if the work is still wanted.",
+  ),
+  RESULT_TIMEOUT: entry<{ runId: string; timeoutMs: number; status: string }>(
+    (f) => `run ${f.runId} did not end within ${f.timeoutMs} ms (status ${f.status})`,
+    () => "It goes on; ask again, or look at `abstractruntime why RUN`.",
+  ),
+  SEQ_NOT_FOUND: entry<{ runId: string; seq: number; last: number }>(
+    (f) => `run ${f.runId} has no record ${f.seq} (the last is ${f.last})`,
+    () => "Choose a seq from its ledger.",
+  ),
+  RUNTIME_STOPPED: entry<Record<never, never>>(
+    () => "this runtime was stopped",
+    () => "Create a new one; runs go on from where they stand.",
+  ),
+
+  // Ledger and stores
+  CONFLICT: entry<{ runId: string; problem: string }>(
+    (f) => `the commit for run ${f.runId} was refused: ${f.problem}`,
+    () => "Another worker holds the run; load it again before going on.",
+  ),
+  RECORD_CORRUPT: entry<{ runId: string; seq: number; problem: string }>(
+    (f) => `record ${f.seq} of run ${f.runId} is damaged: ${f.problem}`,
+    () => "The run is quarantined; restore the store from a backup, or inspect it with `abstractruntime verify RUN`.",
+  ),
+  FORMAT_NEWER: entry<{ what: string; found: number; known: number }>(
+    (f) => `${f.what} has format ${f.found}; this version reads up to ${f.known}`,
+    () => "Upgrade abstractruntime; nothing was changed.",
+  ),
+  STORE_CORRUPT: entry<{ store: string; problem: string }>(
+    (f) => `the store ${f.store} is damaged or not a store: ${f.problem}`,
+    () => "Restore it from a backup, or choose another path.",
+  ),
+  STORE_UNAVAILABLE: entry<{ store: string; problem: string }>(
+    (f) => `the store ${f.store} cannot be opened or written: ${f.problem}`,
+    () => "Check that the path exists and may be written; runs go on once it is reachable.",
+  ),
+  STORE_READ_ONLY: entry<{ store: string }>(
+    (f) => `the store ${f.store} may not be written`,
+    () => "Give this user write permission to the file and its directory.",
+  ),
+  STORE_FULL: entry<{ store: string }>(
+    (f) => `the disk that holds the store ${f.store} is full`,
+    () => "Free space; nothing that was acknowledged is lost, and runs go on from their last commit.",
+  ),
+  STORE_BUSY: entry<{ store: string; waitedMs: number }>(
+    (f) => `the store ${f.store} stayed locked by another process for ${f.waitedMs} ms`,
+    () => "Try again; look for a process that keeps a transaction open.",
+  ),
+  STORE_CLOSED: entry<{ store: string }>(
+    (f) => `the store ${f.store} is closed`,
+    () => "Open it again; a store belongs to the runtime that was given it.",
+  ),
+
+  // Command line
+  FILE_INVALID: entry<{ file: string; problem: string }>(
+    (f) => `${f.file} cannot be used as a workflow file: ${f.problem}`,
+    () => "Export a workflow made by defineWorkflow from it.",
+  ),
+} as const;
+
+export type ErrorCode = keyof typeof catalogue;
+export type ErrorFields<C extends ErrorCode> = Parameters<(typeof catalogue)[C]["fact"]>[0];
+
+/** The one class this library throws. Match on `code`; `fields` holds what the message was made from. */
+export class AbstractRuntimeError<C extends ErrorCode = ErrorCode> extends Error {
+  override readonly name = "AbstractRuntimeError";
+  readonly code: C;
+  readonly fields: ErrorFields<C>;
+  /** The next step, alone. */
+  readonly hint: string;
+
+  constructor(code: C, fields: ErrorFields<C>, cause?: unknown) {
+    const { fact, next } = catalogue[code] as { fact: Say<ErrorFields<C>>; next: Say<ErrorFields<C>> };
+    const hint = next(fields);
+    super(`${code}: ${fact(fields)}. ${hint}`, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.fields = fields;
+    this.hint = hint;
+  }
+}
+
+/** Whether `error` is ours, and, when `code` is given, has that code. Works across copies of this package. */
+export function isError<C extends ErrorCode>(error: unknown, code?: C): error is AbstractRuntimeError<C> {
+  return (
+    error instanceof Error &&
+    error.name === "AbstractRuntimeError" &&
+    (code === undefined || (error as { code?: unknown }).code === code)
+  );
+}
+
+/** What a record keeps of an error: data, never an object with behaviour. */
+export interface ErrorData {
+  name: string;
+  code?: string;
+  message: string;
+  stack?: string;
+  /** What `fail({ details })` gave. */
+  details?: Json;
+}
+
+const maxText = 8_192;
+
+/** Turns anything thrown into bounded data: texts are cut at 8 KiB; a hostile getter cannot make it throw. */
+export function errorData(thrown: unknown): ErrorData {
+  try {
+    if (thrown instanceof Error) {
+      const code = (thrown as { code?: unknown }).code;
+      return {
+        name: cut(String(thrown.name)),
+        ...(typeof code === "string" || typeof code === "number" ? { code: cut(String(code)) } : {}),
+        message: cut(String(thrown.message)),
+        ...(typeof thrown.stack === "string" ? { stack: cut(thrown.stack) } : {}),
+      };
+    }
+    return { name: "Error", message: cut(typeof thrown === "string" ? thrown : (JSON.stringify(thrown) ?? String(thrown))) };
+  } catch (unreadable) {
+    return { name: "Error", message: `a value was thrown that cannot be read (${typeof unreadable})` };
+  }
+}
+
+/** The nearest of `known` to a mistyped name, or undefined. Inputs above 64 characters get no suggestion. */
+export function nearest(name: string, known: Iterable<string>): string | undefined {
+  if (name.length > 64) return undefined;
+  let best: string | undefined;
+  let bestDistance = Math.max(1, Math.floor(name.length / 3)) + 1;
+  for (const candidate of known) {
+    if (candidate.length > 64) continue;
+    const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
+    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+  }
+  return best;
+}
+
+/** Refuses a key that an options object does not have, naming the nearest one that it has. */
+export function checkOptions(options: object, known: readonly string[], where: string): void {
+  for (const key of Object.keys(options)) {
+    if (known.includes(key)) continue;
+    const suggestion = nearest(key, known);
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: key,
+      problem: `Unknown option "${key}" in ${where}`,
+      ...(suggestion ? { suggestion } : {}),
+    });
+  }
+}
+
+function listed(names: readonly string[]): string {
+  if (names.length === 0) return "none";
+  return names.length > 10 ? `${names.slice(0, 10).join(", ")} and ${names.length - 10} more` : names.join(", ");
+}
+
+function cut(text: string): string {
+  return text.length > maxText ? `${text.slice(0, maxText)}...` : text;
+}
+
+/** Levenshtein distance, with a swap of neighbours counted as one edit. */
+function editDistance(a: string, b: string): number {
+  let beforeLast: number[] = [];
+  let last = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1] ? 0 : 1;
+      let cost = Math.min((last[j] as number) + 1, (row[j - 1] as number) + 1, (last[j - 1] as number) + same);
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1])
+        cost = Math.min(cost, (beforeLast[j - 2] as number) + 1);
+      row.push(cost);
+    }
+    [beforeLast, last] = [last, row];
+  }
+  return last[b.length] as number;
+}
