@@ -1,0 +1,317 @@
+/**
+ * Effects: the only place where a run touches the world. A definition is a typed value that nodes call to request the effect, and
+ * that drivers find by its type name, in whatever process and year the run goes on.
+ */
+import type { StandardSchemaV1 } from "@standard-schema/spec";
+import { type AnswerSchema, jsonSchemaOf, type SchemaResult } from "./answer-schema.ts";
+import type { Clock } from "./clock.ts";
+import { AbstractRuntimeError, checkOptions, nearest } from "./errors.ts";
+import type { Json, JsonObject } from "./json.ts";
+import { builtInEffects, isoText, type Ready, request, timeoutMember, type WaitPlanOptions } from "./plan.ts";
+import { type Policy, type PolicyOptions, readPolicy } from "./policy.ts";
+import type { WaitReason } from "./run.ts";
+import type { Answer, Anything, JsonCheck, Requested } from "./typing.ts";
+
+/**
+ * Defines an effect. The value it returns requests the effect: `charge(payload)` is a member for `all` or `any`,
+ * `charge(payload, { resultKey, nextNode })` is a plan. Both only make data; `run` is called by the driver.
+ *
+ * @param type The name under which runs record it. After a restart the handler is found by it, so it is never renamed.
+ * @throws INVALID_OPTION
+ */
+export function defineEffect<
+  const Type extends string,
+  Input = unknown,
+  Payload = Input,
+  Given = unknown,
+  Returned extends Given | WaitRequest | Promise<Given | WaitRequest> = Given,
+  Result = ResultOfRun<Returned>,
+>(type: Type, definition: EffectOptions<Input, Payload, Given, Returned, Result>): DefinedEffect<Type, Payload, Result> {
+  if (typeof type !== "string" || type === "" || type.length > 200) {
+    refuse("type", "defineEffect() needs a type name of 1 to 200 characters");
+  }
+  if ((builtInEffects as readonly string[]).includes(type))
+    refuse("type", `effect "${type}" is built in; choose another type name`);
+  const where = `defineEffect("${type}")`;
+  if (typeof definition !== "object" || definition === null) refuse("definition", `${where} needs { run }`);
+  checkOptions(definition, ["input", "output", "policy", "onUncertain", "speculative", "undo", "run", "title"], where);
+  const { input, output, policy, onUncertain = "retry", speculative = false, undo, run, title } = definition;
+  if (typeof run !== "function") refuse("run", `${where} needs a run function`);
+  if (!uncertainties.includes(onUncertain)) {
+    refuse(
+      "onUncertain",
+      `${where}: onUncertain is "retry", "fail" or "ask", not "${onUncertain}"`,
+      nearest(String(onUncertain), uncertainties),
+    );
+  }
+  if (typeof speculative !== "boolean") refuse("speculative", `${where}: speculative is true or false`);
+  if (undo !== undefined && !isDefinedEffect(undo)) refuse("undo", `${where}: undo is an effect made by defineEffect`);
+  for (const [name, schema] of Object.entries({ input, output })) {
+    if (schema !== undefined && !isStandardSchema(schema)) refuse(name, `${where}: ${name} is a Standard Schema, or type<T>()`);
+  }
+  const made: EffectDefinition = Object.freeze({
+    type,
+    input: input as StandardSchemaV1 | undefined,
+    output: output as StandardSchemaV1 | undefined,
+    policy: readPolicy(policy, `the policy of effect "${type}"`),
+    onUncertain,
+    speculative,
+    undo: undo?.definition,
+    run: run as EffectDefinition["run"],
+    title,
+  });
+  const build = (payload: unknown, options?: WaitPlanOptions) => request(type, payload === undefined ? {} : payload, options);
+  return Object.freeze(Object.assign(build, { effectType: type, definition: made })) as Anything;
+}
+
+export interface EffectOptions<Input, Payload, Given, Returned, Result> {
+  /** What a payload must be: a Standard Schema or `type<T>()`. Payloads are recorded as given and parsed before each attempt. Default: anything. */
+  input?: StandardSchemaV1<Payload, Input> & JsonCheck<Payload, "payload">;
+  /** What the result is, for handlers that wait or whose return type says too little. Default: inferred from `run`. Where it is one of several texts, `run` says `as const`. */
+  output?: StandardSchemaV1<Given, Result> & JsonCheck<Result, "result">;
+  /** Attempts, backoff and timeout for definite failures. Default: 3 attempts, 200 ms apart and doubling, 10 minutes each. */
+  policy?: PolicyOptions;
+  /**
+   * What to do when an attempt may or may not have happened: again under the same idempotency key, fail with EFFECT_UNCERTAIN, or ask
+   * a person. Default: `"retry"`.
+   */
+  onUncertain?: OnUncertain;
+  /** Running it again, even with another input, harms nobody: reads, model calls, computation. Default: false. */
+  speculative?: boolean;
+  /** The effect that compensates this one. */
+  undo?: AnyEffect;
+  /** Carries the effect out: returns the result (JSON; undefined becomes null), throws, or returns `wait(...)`. */
+  run: (input: Input, context: EffectContext) => Returned & ResultCheck<Returned>;
+  /** For people, in dashboards. Default: the type. */
+  title?: string;
+}
+
+export type OnUncertain = "retry" | "fail" | "ask";
+const uncertainties: readonly string[] = ["retry", "fail", "ask"];
+
+/** An effect as a typed value: call it in a node. */
+export interface DefinedEffect<Type extends string, Payload, Result> extends AnyEffect {
+  <const Next extends string = never, const Key extends string = never>(
+    payload: Payload,
+    options?: WaitPlanOptions<Next, Key>,
+  ): Requested<Type, Result, Next, Key>;
+  readonly effectType: Type;
+}
+
+/** Any effect made by `defineEffect`. */
+export interface AnyEffect {
+  readonly effectType: string;
+  readonly definition: EffectDefinition;
+}
+
+/** What drivers use: options checked, defaults filled in. */
+export interface EffectDefinition {
+  readonly type: string;
+  readonly input?: StandardSchemaV1;
+  readonly output?: StandardSchemaV1;
+  readonly policy: Policy;
+  readonly onUncertain: OnUncertain;
+  readonly speculative: boolean;
+  readonly undo?: EffectDefinition;
+  readonly run: (input: unknown, context: EffectContext) => unknown;
+  readonly title?: string;
+}
+
+/** What a handler knows of the attempt it makes. */
+export interface EffectContext {
+  readonly runId: string;
+  readonly nodeId: string;
+  /** Number of the node execution that requested the effect, from 1. */
+  readonly step: number;
+  /** From 1. */
+  readonly attempt: number;
+  /** The same for every attempt and restart, different for every request. Pass it on to whoever can use it. */
+  readonly idempotencyKey: string;
+  /** Whether an earlier attempt may have happened: look it up under `idempotencyKey` first. */
+  readonly uncertain: boolean;
+  /** Aborts when the attempt times out, its run is cancelled, its lease is lost or the runtime stops. */
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Says that the attempt is alive: its timeout starts anew. `note` is shown to whoever watches. */
+  progress(note?: string): void;
+  readonly run: EffectRun;
+}
+
+/** The run that requested an effect, to read. */
+export interface EffectRun {
+  readonly runId: string;
+  readonly workflowId: string;
+  /** A copy, made when first read. Changing it changes nothing. */
+  readonly vars: Readonly<JsonObject>;
+  readonly actorId?: string;
+}
+
+/** Where messages go; the host decides what becomes of them. */
+export interface Logger {
+  debug(message: string, fields?: Record<string, unknown>): void;
+  info(message: string, fields?: Record<string, unknown>): void;
+  warn(message: string, fields?: Record<string, unknown>): void;
+  error(message: string, fields?: Record<string, unknown>): void;
+}
+
+/**
+ * Marks an error as definite: what the effect was to do has certainly not happened (`throw definite(new Error("card declined"))`), so the
+ * retry policy applies and not `onUncertain`. Errors of your own may carry `definite: true` themselves.
+ *
+ * @returns The same error; a new one with it as `cause` when it takes no properties.
+ */
+export function definite<E>(error: E): E extends Error ? E : Error {
+  return mark(error, { definite: true }) as Anything;
+}
+
+/** As `definite`, and not worth another attempt. Errors of your own may carry `definite: true` and `retryable: false` themselves. */
+export function permanent<E>(error: E): E extends Error ? E : Error {
+  return mark(error, { definite: true, retryable: false }) as Anything;
+}
+
+/** Whether an error says that the effect has certainly not happened. */
+export function isDefinite(error: unknown): boolean {
+  return markOf(error, "definite") === true;
+}
+
+/** Whether another attempt makes sense. Default: it does. */
+export function isRetryable(error: unknown): boolean {
+  return markOf(error, "retryable") !== false;
+}
+
+function mark(error: unknown, marks: Record<string, boolean>): Error {
+  const marked = error instanceof Error && Object.isExtensible(error) ? error : new Error(messageOf(error), { cause: error });
+  // Not enumerable: marks are for the driver, and would clutter what loggers print.
+  for (const [name, value] of Object.entries(marks)) {
+    Object.defineProperty(marked, name, { value, configurable: true, writable: true });
+  }
+  return marked;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function markOf(error: unknown, name: "definite" | "retryable"): unknown {
+  try {
+    return typeof error === "object" && error !== null ? (error as Record<string, unknown>)[name] : undefined;
+  } catch {
+    // A thrown value may be hostile (a getter that throws): it is then not marked.
+    return undefined;
+  }
+}
+
+/** Looked up in the registry of symbols, so that two copies of this package know each other's. */
+const waitBrand: unique symbol = Symbol.for("abstractruntime.wait") as never;
+declare const awaited: unique symbol;
+
+/** What a handler returns when the result comes later. Made by `wait`. */
+export interface WaitRequest<Result = Anything> extends WaitData {
+  readonly [waitBrand]: true;
+  /** Exists in types only. */
+  readonly [awaited]?: Result;
+}
+
+/** A wait as data: `until` is ISO text in UTC, `schema` is JSON Schema. */
+export interface WaitData {
+  readonly reason: WaitReason;
+  readonly waitKey?: string;
+  readonly until?: string;
+  readonly prompt?: string;
+  readonly choices?: readonly string[];
+  readonly allowFreeText?: boolean;
+  readonly schema?: Json;
+  readonly details?: Json;
+  readonly timeoutMs?: number;
+}
+
+/**
+ * For handlers to return: the effect waits, and what is delivered is its result. Costs nothing while it waits, over restarts too.
+ *
+ * @throws INVALID_OPTION
+ */
+export function wait<
+  const Reason extends WaitReason,
+  const Choice extends string = string,
+  const FreeText extends boolean = false,
+  Schema extends AnswerSchema | undefined = undefined,
+>(request: WaitOptions<Reason, Choice, FreeText, Schema>): WaitRequest<WaitResult<Reason, Choice, FreeText, Schema>> {
+  checkOptions(request, waitKeys, "wait()");
+  const { reason, until, schema, timeoutMs, ...rest } = request;
+  if (!reasons.includes(reason)) {
+    refuse("reason", `wait() needs a reason: ${reasons.join(", ")}`, nearest(String(reason), reasons));
+  }
+  if (reason === "until" && until === undefined) refuse("until", 'wait({ reason: "until" }) needs the moment, as until');
+  if (reason !== "until" && until !== undefined)
+    refuse("until", `wait({ reason: "${reason}" }) has no until; its longest wait is timeoutMs`);
+  const json = jsonSchemaOf(schema);
+  return {
+    [waitBrand]: true,
+    reason,
+    ...rest,
+    ...(until === undefined ? {} : { until: isoText(until, "wait()") }),
+    ...(json === undefined ? {} : { schema: json }),
+    ...timeoutMember(timeoutMs),
+  } as Anything;
+}
+
+export interface WaitOptions<Reason extends WaitReason, Choice extends string, FreeText extends boolean, Schema> {
+  /** `job`: work that somebody else does and reports. */
+  reason: Reason;
+  /** What a message must name. Default: one made by the runtime, new for every step. */
+  waitKey?: string;
+  /** For reason `until`: a Date, ISO text or milliseconds since 1970. */
+  until?: Date | string | number;
+  prompt?: string;
+  choices?: readonly Choice[];
+  /** Whether an answer may be something else than one of `choices`. Default: false with choices, true without. */
+  allowFreeText?: FreeText;
+  /** What the answer looks like: a Standard Schema or a JSON Schema. */
+  schema?: Schema;
+  /** JSON for whoever looks at the wait. */
+  details?: unknown;
+  /** Longest wait, in milliseconds, counted by the store's clock. Default: no limit. */
+  timeoutMs?: number;
+}
+
+/** Whether a handler returned `wait(...)`. Everything else it returns is a result. */
+export function isWaitRequest(value: unknown): value is WaitRequest {
+  return typeof value === "object" && value !== null && (value as Record<symbol, unknown>)[waitBrand] === true;
+}
+
+const reasons: readonly string[] = ["event", "until", "user", "job", "subworkflow"] satisfies WaitReason[];
+const waitKeys = ["reason", "waitKey", "until", "prompt", "choices", "allowFreeText", "schema", "details", "timeoutMs"];
+
+export function isDefinedEffect(value: unknown): value is AnyEffect {
+  return typeof value === "function" && typeof (value as Partial<AnyEffect>).definition?.run === "function";
+}
+
+export function isStandardSchema(value: unknown): value is StandardSchemaV1 {
+  const standard =
+    (typeof value === "object" && value !== null) || typeof value === "function"
+      ? (value as Partial<StandardSchemaV1>)["~standard"]
+      : undefined;
+  return typeof standard?.validate === "function";
+}
+
+function refuse(option: string, problem: string, suggestion?: string): never {
+  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem, ...(suggestion ? { suggestion } : {}) });
+}
+
+// ---- What the compiler knows --------------------------------------------------------------------------------------
+
+/** What an effect gives: what `run` returns, or what it waits for. Nothing is recorded as null. */
+type ResultOfRun<Returned> = NothingIsNull<Returned extends Promise<infer Settled> ? Delivered<Settled> : Delivered<Returned>>;
+type Delivered<Settled> = Settled extends WaitRequest<infer Result> ? Result : Settled;
+type NothingIsNull<Result> = 0 extends 1 & Result ? Result : Result extends void ? null : Result;
+
+type ResultCheck<Returned> = JsonCheck<NothingIsNull<Exclude<Awaited<Returned>, WaitRequest>>, "result">;
+
+type WaitResult<Reason, Choice extends string, FreeText extends boolean, Schema> = [Schema] extends [undefined]
+  ? Reason extends "until"
+    ? Ready
+    : Reason extends "user"
+      ? Answer<Choice, FreeText, undefined>
+      : Anything
+  : SchemaResult<Schema>;
