@@ -1,0 +1,67 @@
+/** The first record of a run: its vars checked, its row and its ledger begun together. */
+import type { Ids } from "./clock.ts";
+import { AbstractRuntimeError } from "./errors.ts";
+import { isPromise, issueTexts, type Limits } from "./execute.ts";
+import { fold } from "./fold.ts";
+import { isObject, type JsonObject, toJson } from "./json.ts";
+import { encodeRecord } from "./record.ts";
+import { rowOf, type RunState } from "./run.ts";
+import type { NewRun } from "./store.ts";
+import type { Workflow } from "./workflow.ts";
+
+export interface BeginOptions {
+  runId: string;
+  vars?: unknown;
+  actorId?: string;
+  sessionId?: string;
+  parent?: { runId: string; effectId: string };
+  now: number;
+}
+
+export interface Begun extends NewRun {
+  state: RunState;
+}
+
+/**
+ * A new run of `workflow`, standing at its entry. Nothing is stored yet.
+ *
+ * @throws VARS_INVALID when the workflow's schema refuses the vars; NOT_JSON, JSON_TOO_DEEP, TOO_LARGE.
+ */
+export function beginRun(workflow: Workflow, options: BeginOptions, ids: Ids, limits: Limits): Begun | Promise<Begun> {
+  const given = options.vars === undefined ? {} : options.vars;
+  const validated = workflow.varsSchema?.["~standard"].validate(given);
+  const begin = (result: Awaited<NonNullable<typeof validated>> | undefined): Begun => {
+    if (result?.issues) {
+      throw new AbstractRuntimeError("VARS_INVALID", { workflowId: workflow.id, issues: issueTexts(result.issues) });
+    }
+    return encode(workflow, result ? result.value : given, options, ids, limits);
+  };
+  return isPromise(validated) ? Promise.resolve(validated).then(begin) : begin(validated);
+}
+
+function encode(workflow: Workflow, value: unknown, options: BeginOptions, ids: Ids, limits: Limits): Begun {
+  const vars = toJson(value, "vars", limits.jsonDepth);
+  if (!isObject(vars)) throw new AbstractRuntimeError("NOT_JSON", { path: "vars", problem: "the vars of a run are an object" });
+  const { runId, actorId, sessionId, parent, now } = options;
+  const { record, stored } = encodeRecord(
+    {
+      kind: "run_started",
+      data: {
+        workflowId: workflow.id,
+        version: String(workflow.version),
+        entry: workflow.entry,
+        vars: vars as JsonObject,
+        ...(parent ? { parent } : {}),
+        ...(sessionId === undefined ? {} : { sessionId }),
+      },
+    },
+    { runId, seq: 0, prev: null, at: now, step: 1, node: workflow.entry, actorId },
+    ids.salt(),
+  );
+  const sizeBytes = Buffer.byteLength(stored.body as string);
+  if (sizeBytes > limits.varsBytes) {
+    throw new AbstractRuntimeError("TOO_LARGE", { what: `the vars of run ${runId}`, sizeBytes, limitBytes: limits.varsBytes });
+  }
+  const state = fold(undefined, record);
+  return { row: rowOf(state), record: stored, state };
+}

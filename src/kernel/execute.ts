@@ -1,0 +1,239 @@
+/**
+ * One attempt of one effect: calls its handler and turns whatever happens into an outcome. Knows nothing of records or
+ * stores. A handler that answers synchronously costs no promise.
+ */
+import type { StandardSchemaV1 } from "@standard-schema/spec";
+import type { Clock, Timer } from "./clock.ts";
+import {
+  type EffectContext,
+  type EffectDefinition,
+  type EffectRun,
+  isDefinite,
+  isRetryable,
+  isWaitRequest,
+  type Logger,
+} from "./effect.ts";
+import { AbstractRuntimeError, errorData } from "./errors.ts";
+import { cloneJson, type JsonObject, toJson } from "./json.ts";
+import { type OpenEffect, payloadOf, type RunState } from "./run.ts";
+import type { Outcome } from "./step.ts";
+
+export interface Limits {
+  /** Levels of nesting in anything stored. */
+  jsonDepth: number;
+  /** Bytes of a run's vars, as JSON text. */
+  varsBytes: number;
+  /** Bytes of one record's body: a patch, a payload, a result. */
+  recordBytes: number;
+  /** Bytes of one message's payload. */
+  messageBytes: number;
+  /** Messages a run may have waiting, control and ends of children apart. */
+  mailboxMessages: number;
+}
+
+export const defaultLimits: Limits = {
+  jsonDepth: 200,
+  varsBytes: 64 * 1024 * 1024,
+  recordBytes: 16 * 1024 * 1024,
+  messageBytes: 1024 * 1024,
+  mailboxMessages: 10_000,
+};
+
+/** An attempt under way. */
+export interface Execution {
+  /** Settles with the outcome; never rejects. */
+  readonly outcome: Outcome | Promise<Outcome>;
+  /** Aborts the signal, and settles as uncertain when the handler has not answered after `graceMs`. A second call can only shorten that. */
+  abort(reason: unknown, graceMs: number): void;
+}
+
+/** Starts an attempt. The vars in `state` are those at the request; later changes are not seen. */
+export function execute(
+  definition: EffectDefinition,
+  effect: OpenEffect,
+  state: RunState,
+  tools: { clock: Clock; log: Logger; limits: Limits },
+): Execution {
+  const attempt = new Attempt(definition, effect, state, tools.clock, tools.log, tools.limits.jsonDepth);
+  return { outcome: attempt.start(), abort: (reason, graceMs) => attempt.abort(reason, graceMs) };
+}
+
+/** Also the handler's context: getters make its costly parts only when they are looked at. */
+class Attempt implements EffectContext {
+  readonly runId: string;
+  readonly nodeId: string;
+  readonly step: number;
+  readonly attempt: number;
+  readonly idempotencyKey: string;
+  readonly uncertain: boolean;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly #definition: EffectDefinition;
+  readonly #effect: OpenEffect;
+  readonly #depth: number;
+  readonly #about: { workflowId: string; vars: JsonObject; actorId?: string };
+  #controller: AbortController | undefined;
+  #aborted = false;
+  #run: EffectRun | undefined;
+  #timer: Timer | undefined;
+  #interrupt: ((outcome: Outcome) => void) | undefined;
+
+  constructor(definition: EffectDefinition, effect: OpenEffect, state: RunState, clock: Clock, log: Logger, depth: number) {
+    this.clock = clock;
+    this.log = log;
+    this.#definition = definition;
+    this.#effect = effect;
+    this.#depth = depth;
+    this.#about = {
+      workflowId: state.workflowId,
+      vars: state.vars,
+      ...(state.actorId === undefined ? {} : { actorId: state.actorId }),
+    };
+    this.runId = state.runId;
+    this.nodeId = effect.node;
+    this.step = effect.step;
+    this.attempt = effect.attempt;
+    this.idempotencyKey = effect.key;
+    this.uncertain = effect.uncertain === true;
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    return this.#controller.signal;
+  }
+
+  get run(): EffectRun {
+    if (this.#run) return this.#run;
+    const { workflowId, vars, actorId } = this.#about;
+    let copy: JsonObject | undefined;
+    this.#run = {
+      runId: this.runId,
+      workflowId,
+      ...(actorId === undefined ? {} : { actorId }),
+      get vars() {
+        copy ??= cloneJson(vars);
+        return copy;
+      },
+    };
+    return this.#run;
+  }
+
+  /** A field, so that it may be taken apart from its context. */
+  readonly progress = (note?: string): void => {
+    if (note !== undefined) this.log.info(note, { runId: this.runId, effect: this.#definition.type });
+    // An attempt that was told to stop cannot keep itself alive.
+    if (this.#timer && !this.#aborted) this.#watch();
+  };
+
+  start(): Outcome | Promise<Outcome> {
+    try {
+      const input = this.#input();
+      return isPromise(input) ? this.#settle(input.then((parsed) => this.#handle(parsed))) : this.#call(input);
+    } catch (error) {
+      return this.#thrown(error);
+    }
+  }
+
+  abort(reason: unknown, graceMs: number): void {
+    if (this.#aborted && graceMs > 0) return;
+    this.#aborted = true;
+    this.#controller ??= new AbortController();
+    this.#controller.abort(reason);
+    this.#timer?.cancel();
+    this.#timer = this.clock.setTimer(() => this.#interrupt?.(this.#unclear(reason)), graceMs);
+  }
+
+  #call(input: unknown): Outcome | Promise<Outcome> {
+    const returned = this.#handle(input);
+    return isPromise(returned) ? this.#settle(returned) : this.#returned(returned);
+  }
+
+  #handle(input: unknown): unknown {
+    return this.#definition.run(input, this);
+  }
+
+  /** Each attempt gets a copy of its own: a handler that changes its payload changes nothing else. */
+  #input(): unknown {
+    const payload = cloneJson(payloadOf(this.#effect));
+    const schema = this.#definition.input;
+    if (!schema) return payload;
+    const validated = schema["~standard"].validate(payload);
+    const value = (result: Awaited<typeof validated>): unknown => {
+      if (!result.issues) return result.value;
+      throw new AbstractRuntimeError("EFFECT_INPUT_INVALID", {
+        effectType: this.#definition.type,
+        issues: issueTexts(result.issues),
+      });
+    };
+    return isPromise(validated) ? validated.then(value) : value(validated);
+  }
+
+  /** The first of: the handler's answer, its timeout, an abort. */
+  #settle(promise: PromiseLike<unknown>): Promise<Outcome> {
+    return new Promise((resolve) => {
+      this.#interrupt = resolve;
+      this.#watch();
+      promise.then(
+        (value) => resolve(this.#returned(value)),
+        (error: unknown) => resolve(this.#thrown(error)),
+      );
+    }).finally(() => this.#timer?.cancel()) as Promise<Outcome>;
+  }
+
+  #watch(): void {
+    this.#timer?.cancel();
+    const { timeoutMs } = this.#definition.policy;
+    this.#timer = this.clock.setTimer(() => {
+      const error = new AbstractRuntimeError("EFFECT_TIMEOUT", { effectType: this.#definition.type, timeoutMs });
+      // Made if need be: a handler may look at its signal only later.
+      this.#controller ??= new AbortController();
+      this.#controller.abort(error);
+      this.#interrupt?.(this.#unclear(error));
+    }, timeoutMs);
+  }
+
+  #returned(value: unknown): Outcome {
+    if (isWaitRequest(value)) return { kind: "waiting", wait: value as never };
+    try {
+      return { kind: "completed", result: value === undefined ? null : toJson(value, "result", this.#depth) };
+    } catch (error) {
+      // It happened, and what it gave cannot be stored: another attempt would do it twice for nothing.
+      return { kind: "failed", error: errorData(error), retryable: false };
+    }
+  }
+
+  #thrown(error: unknown): Outcome {
+    if (error instanceof AbstractRuntimeError && error.code === "EFFECT_INPUT_INVALID") {
+      return { kind: "failed", error: errorData(error), retryable: false };
+    }
+    return isDefinite(error) ? { kind: "failed", error: errorData(error), retryable: isRetryable(error) } : this.#unclear(error);
+  }
+
+  /** A speculative effect may always be run again, so nothing about it is uncertain. */
+  #unclear(error: unknown): Outcome {
+    const data = errorData(error);
+    if (this.#definition.speculative) return { kind: "failed", error: data, retryable: isRetryable(error) };
+    if (!isRetryable(error)) return { kind: "failed", error: data, retryable: false };
+    return { kind: "uncertain", reason: data.message, error: data };
+  }
+}
+
+/** What recovery makes of an attempt that was under way when its process ended. */
+export function interrupted(definition: EffectDefinition | undefined): Outcome {
+  const reason = "the process that carried it out ended before its outcome was recorded";
+  return definition?.speculative
+    ? { kind: "failed", error: { name: "Error", message: reason }, retryable: true }
+    : { kind: "uncertain", reason };
+}
+
+export function isPromise<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
+  return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
+}
+
+/** What a schema found, a line each: `order.total: expected number`. */
+export function issueTexts(issues: readonly StandardSchemaV1.Issue[]): string[] {
+  return issues.map(({ message, path = [] }) => {
+    const at = path.map((segment) => String(typeof segment === "object" ? segment.key : segment)).join(".");
+    return at === "" ? message : `${at}: ${message}`;
+  });
+}

@@ -1,0 +1,231 @@
+/**
+ * Writes one run's ledger: what is decided is appended and folded at once, then handed to the store as one transition.
+ *
+ * W1. The state changes by `append` and nothing else.
+ * W2. Batches are sent in order and may follow each other before the first is durable (S3). When one fails, the writer is broken:
+ *     it sends nothing more, and the run is as the store has it.
+ * W3. A checkpoint travels with the batch that makes it due (L4).
+ */
+import type { DriveHost } from "./drive.ts";
+import { AbstractRuntimeError, errorData } from "./errors.ts";
+import { fold } from "./fold.ts";
+import type { Json } from "./json.ts";
+import { encodeRecord, type LedgerRecord, type RecordDraft, type StoredRecord } from "./record.ts";
+import { encodeState, isEnded, rowOf, type RunState } from "./run.ts";
+import { childKey } from "./step.ts";
+import { checkpointDue, type Lease, type Loaded, type Mail, type Message, type NewRun, type Transition } from "./store.ts";
+
+const maxBatchRecords = 256;
+const maxBatchBytes = 1024 * 1024;
+const maxBatchMs = 5;
+
+export class Writer {
+  readonly #host: DriveHost;
+  readonly #lease: Lease;
+  #state: RunState;
+  #broken: { error: unknown } | undefined;
+
+  // What is appended and not sent.
+  #batch: StoredRecord[] = [];
+  #records: LedgerRecord[] = [];
+  #take: string[] = [];
+  #start: NewRun[] = [];
+  #sentSeq: number;
+  #batchBytes = 0;
+  #batchSince = 0;
+
+  // What is sent and not known to be durable.
+  #inFlight: Promise<unknown> | undefined;
+  #inFlightRecords = 0;
+
+  /** At least the size of the vars; made exact when it passes the limit. */
+  #varsBound: number;
+  #bytesSinceCheckpoint: number;
+  #checkpointSize: number;
+  #checkpointOrdinal: number;
+
+  /** @param created For a run that is being created in this turn: settles when it is durable. */
+  constructor(
+    host: DriveHost,
+    loaded: Loaded & { lease: Lease },
+    restored: { state: RunState; tailBytes: number },
+    created?: Promise<unknown>,
+  ) {
+    this.#host = host;
+    this.#lease = loaded.lease;
+    this.#state = restored.state;
+    this.#inFlight = created;
+    this.#sentSeq = restored.state.seq;
+    this.#checkpointSize = loaded.checkpoint?.text.length ?? 0;
+    this.#checkpointOrdinal = loaded.checkpoint?.ordinal ?? 0;
+    this.#bytesSinceCheckpoint = restored.tailBytes;
+    this.#varsBound = this.#checkpointSize + restored.tailBytes;
+  }
+
+  get state(): RunState {
+    return this.#state;
+  }
+
+  get broken(): { error: unknown } | undefined {
+    return this.#broken;
+  }
+
+  /** Nothing is sent from now on. The first reason stays. */
+  break(error: unknown): void {
+    this.#broken ??= { error };
+  }
+
+  /** Encodes, checks and folds. Either all drafts are appended or, with TOO_LARGE, none. */
+  append(drafts: readonly RecordDraft[], as: { node?: string } = {}): void {
+    const { runId, step, actorId, seq, head, open } = this.#state;
+    const at = this.#host.now();
+    let prev = head;
+    const encoded = drafts.map((draft, i) => {
+      // All records of an effect stand under the name that its plan gave the step.
+      const node = as.node ?? (draft.effectId === undefined ? undefined : open[draft.effectId]?.node) ?? this.#state.node;
+      const place = { runId, seq: seq + 1 + i, prev, at, step, node, actorId };
+      const entry = encodeRecord(draft, place, this.#host.ids.salt(), this.#host.hashText);
+      this.#checkSize(`a ${draft.kind} record`, entry.stored.body as string, this.#host.limits.recordBytes);
+      prev = entry.stored.hash;
+      return entry;
+    });
+    if (this.#batch.length === 0) this.#batchSince = this.#host.clock.now();
+    for (const { record, stored } of encoded) {
+      this.#state = fold(this.#state, record);
+      this.#batch.push(stored);
+      if (this.#host.committed) this.#records.push(record);
+      this.#batchBytes += stored.header.length + (stored.body as string).length;
+      this.#varsBound += (stored.body as string).length;
+    }
+  }
+
+  /** A message was taken by what is being appended. */
+  take(messageId: string): void {
+    this.#take.push(messageId);
+  }
+
+  /** A child begins with what is being appended. */
+  start(child: NewRun): void {
+    this.#start.push(child);
+  }
+
+  get unsent(): boolean {
+    return this.#batch.length > 0 || this.#take.length > 0 || this.#start.length > 0;
+  }
+
+  /** Whether run-ahead has reached its bound (L3): 256 records, 1 MiB or 5 ms. */
+  get full(): boolean {
+    const { length } = this.#batch;
+    return (
+      length + this.#inFlightRecords >= maxBatchRecords ||
+      this.#batchBytes >= maxBatchBytes ||
+      (length > 0 && this.#host.clock.now() - this.#batchSince >= maxBatchMs)
+    );
+  }
+
+  /** Hands the batch to the store. Answers the mail that kept the lease from being released. */
+  send(options: { release: boolean; mailSeen: number }): Promise<Mail[]> {
+    if (this.#broken) return Promise.reject(this.#broken.error);
+    const { transition, records } = this.#transition(options);
+    const count = transition.records.length;
+    this.#inFlightRecords += count;
+    const sent = this.#host.store.commit([transition]).then(
+      ([mail = []]) => {
+        this.#inFlightRecords -= count;
+        this.#host.committed?.(records);
+        const reached = [...transition.start.map(({ row }) => row.runId), ...transition.send.map(({ runId }) => runId)];
+        if (reached.length > 0) this.#host.reached?.(reached);
+        return mail;
+      },
+      (error: unknown) => {
+        this.break(error);
+        throw error;
+      },
+    );
+    // A failure is kept in `broken`; the promise itself may have no reader left.
+    sent.catch(() => undefined);
+    this.#inFlight = sent;
+    return sent;
+  }
+
+  /** Resolves when everything sent is durable; the event loop has had its turn. Rejects when it cannot be. */
+  async settled(): Promise<void> {
+    await this.#inFlight;
+    if (this.#broken) throw this.#broken.error;
+  }
+
+  /** The failure to end the run with when its vars have grown past their limit. Their size is computed only when it may have. */
+  varsProblem(): RecordDraft | undefined {
+    if (this.#varsBound <= this.#host.limits.varsBytes) return undefined;
+    const text = JSON.stringify(this.#state.vars);
+    this.#varsBound = Buffer.byteLength(text);
+    try {
+      this.#checkSize("the vars", text, this.#host.limits.varsBytes);
+      return undefined;
+    } catch (error) {
+      return { kind: "run_failed", data: { error: errorData(error) } };
+    }
+  }
+
+  #checkSize(what: string, text: string, limitBytes: number): void {
+    // No character takes more than three bytes of UTF-8 for one of its UTF-16 units.
+    if (text.length * 3 <= limitBytes) return;
+    const sizeBytes = Buffer.byteLength(text);
+    if (sizeBytes > limitBytes)
+      throw new AbstractRuntimeError("TOO_LARGE", { what: `${what} of run ${this.#state.runId}`, sizeBytes, limitBytes });
+  }
+
+  #transition({ release, mailSeen }: { release: boolean; mailSeen: number }): {
+    transition: Transition;
+    records: LedgerRecord[];
+  } {
+    const state = this.#state;
+    const transition: Transition = {
+      runId: state.runId,
+      lease: this.#lease,
+      after: this.#sentSeq,
+      records: this.#batch,
+      row: rowOf(state),
+      take: this.#take,
+      send: isEnded(state) ? endMessage(state) : [],
+      start: this.#start,
+      release,
+      mailSeen,
+    };
+    this.#bytesSinceCheckpoint += this.#batchBytes;
+    if (!isEnded(state) && checkpointDue(this.#bytesSinceCheckpoint, this.#checkpointSize)) {
+      const text = encodeState(state);
+      this.#checkpointOrdinal += 1;
+      this.#checkpointSize = text.length;
+      this.#bytesSinceCheckpoint = 0;
+      transition.checkpoint = { seq: state.seq, ordinal: this.#checkpointOrdinal, text };
+    }
+    const records = this.#records;
+    this.#sentSeq = state.seq;
+    this.#batch = [];
+    this.#records = [];
+    this.#take = [];
+    this.#start = [];
+    this.#batchBytes = 0;
+    return { transition, records };
+  }
+}
+
+/** What the end of a child tells its parent, in the child's last commit. */
+function endMessage(state: RunState): Message[] {
+  if (!state.parent) return [];
+  const { status, output, error, cancelling } = state;
+  const payload: Record<string, unknown> = { runId: state.runId, status };
+  if (output !== undefined) payload.output = output;
+  if (error) payload.error = { name: error.name, ...(error.code ? { code: error.code } : {}), message: error.message };
+  if (cancelling?.reason !== undefined) payload.reason = cancelling.reason;
+  return [
+    {
+      id: `end:${state.runId}`,
+      runId: state.parent.runId,
+      kind: "child_end",
+      key: childKey(state.runId),
+      payload: payload as Json,
+    },
+  ];
+}
