@@ -1,0 +1,280 @@
+/**
+ * The default store: one file, written by SQLite as Node ships it. WAL with `synchronous=FULL`: what was acknowledged survives a
+ * power cut. Several processes may open the same file.
+ *
+ * Q1. Every write goes through the group: one transaction for all calls of a turn, the guards of each call checked in order
+ *     against what the calls before it left. A call whose guard fails is skipped alone.
+ * Q2. Rows are read once per transaction, changed in memory, and written once at its end.
+ * Q3. A locked file is waited for without blocking the event loop; it is never a run's failure.
+ * Q4. No read transaction spans an await.
+ */
+import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { type Clock, systemClock } from "../../kernel/clock.ts";
+import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import type { StoredRecord } from "../../kernel/record.ts";
+import type {
+  Blocked,
+  Capability,
+  Checkpoint,
+  Delivery,
+  Lease,
+  Loaded,
+  Mail,
+  Message,
+  NewRun,
+  RunPage,
+  RunQuery,
+  Store,
+  StoreStats,
+  Transition,
+} from "../../kernel/store.ts";
+import { type Applied, Group } from "../group.ts";
+import { isBusy, storeError } from "./errors.ts";
+import { holdMark, isDead, type Mark, markPath } from "./liveness.ts";
+import { Reader } from "./read.ts";
+import { migrate } from "./schema.ts";
+import { Transaction } from "./transaction.ts";
+
+export interface SqliteOptions {
+  /** Default: the system's. */
+  clock?: Clock;
+  /** How long a locked file is waited for, in milliseconds, before STORE_BUSY. Default: 30,000. */
+  busyTimeoutMs?: number;
+}
+
+/** One write, as the group carries it. */
+type Call = (transaction: Transaction) => unknown;
+
+/** Blocking waits for a lock are kept this short; longer ones leave the event loop free in between. */
+const blockingMs = 3;
+
+/**
+ * Opens a store, creating file and directory (mode 0700) where they are missing.
+ *
+ * @param path A file, or `:memory:`.
+ * @throws STORE_UNAVAILABLE, STORE_READ_ONLY, STORE_CORRUPT, STORE_FULL, STORE_BUSY, FORMAT_NEWER
+ */
+export async function sqliteStore(path: string, options: SqliteOptions = {}): Promise<Store> {
+  checkOptions(options, ["clock", "busyTimeoutMs"], "sqliteStore()");
+  const file = path === ":memory:" ? path : resolve(path);
+  const name = `sqlite:${path}`;
+  const clock = options.clock ?? systemClock;
+  const busyTimeoutMs = options.busyTimeoutMs ?? 30_000;
+  let database: DatabaseSync | undefined;
+  try {
+    if (file !== ":memory:") prepareDirectory(dirname(file));
+    database = new DatabaseSync(file, { timeout: blockingMs });
+    const opened = database;
+    await patiently(() => migrate(opened, name), name, busyTimeoutMs, clock);
+    return new SqliteStore(database, file, name, clock, busyTimeoutMs);
+  } catch (error) {
+    database?.close();
+    throw storeError(error, name);
+  }
+}
+
+/** A new directory is for its owner only; the conventional one also keeps itself out of version control. */
+function prepareDirectory(directory: string): void {
+  if (existsSync(directory)) return;
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  chmodSync(directory, 0o700);
+  if (directory.endsWith(".abstractruntime")) writeFileSync(`${directory}/.gitignore`, "*\n");
+}
+
+class SqliteStore implements Store {
+  readonly name: string;
+  readonly #file: string;
+  readonly #database: DatabaseSync;
+  readonly #clock: Clock;
+  readonly #busyTimeoutMs: number;
+  readonly #reader: Reader;
+  readonly #transaction: Transaction;
+  readonly #group: Group<Call>;
+  readonly #marks = new Map<string, Mark>();
+  #closing: Promise<void> | undefined;
+
+  constructor(database: DatabaseSync, file: string, name: string, clock: Clock, busyTimeoutMs: number) {
+    this.name = name;
+    this.#file = file;
+    this.#database = database;
+    this.#clock = clock;
+    this.#busyTimeoutMs = busyTimeoutMs;
+    this.#reader = new Reader(database);
+    this.#transaction = new Transaction(database, this.#reader, clock);
+    this.#group = new Group((calls) => {
+      this.#transaction.forget();
+      return this.#apply(calls);
+    });
+  }
+
+  async renew(workerId: string, ttlMs: number): Promise<number> {
+    // The mark first: whoever finds the worker in the table and no mark held takes it for dead.
+    if (this.#file !== ":memory:" && !this.#marks.has(workerId))
+      this.#marks.set(
+        workerId,
+        this.#guarded(() => holdMark(markPath(this.#file, workerId))),
+      );
+    return this.#write((transaction) => transaction.renew(workerId, ttlMs));
+  }
+
+  async retire(workerId: string): Promise<void> {
+    await this.#write((transaction) => transaction.retire(workerId));
+    this.#marks.get(workerId)?.release();
+    this.#marks.delete(workerId);
+  }
+
+  create(runs: readonly NewRun[], workerId?: string): Promise<boolean[]> {
+    return this.#write((transaction) => runs.map((run) => transaction.create(run, workerId)));
+  }
+
+  commit(transitions: readonly Transition[]): Promise<Mail[][]> {
+    return this.#write((transaction) => transaction.commit(transitions));
+  }
+
+  deliver(messages: readonly Message[], limit?: number): Promise<Delivery[]> {
+    return this.#write((transaction) => messages.map((message) => transaction.deliver(message, limit)));
+  }
+
+  async claim(worker: Capability, options: { limit: number; runId?: string }): Promise<Loaded[]> {
+    const dead = this.#read(() => this.#deadWorkers(worker.workerId));
+    const claimed = await this.#write((transaction) => transaction.claim(worker, options, dead));
+    return claimed.map((runId) => this.#load(runId)).filter((loaded) => loaded !== undefined);
+  }
+
+  release(runId: string, lease: Lease, options: { blocked?: Blocked; mailSeen?: number }): Promise<void> {
+    return this.#write((transaction) => transaction.release(runId, lease, options));
+  }
+
+  lift(runId: string): Promise<boolean> {
+    return this.#write((transaction) => transaction.lift(runId));
+  }
+
+  async nextDue(worker: Capability): Promise<{ at: number | undefined; now: number }> {
+    return this.#read(() => ({ at: this.#reader.nextDue(worker, this.#clock.now()), now: this.#clock.now() }));
+  }
+
+  async mail(runId: string, after: number): Promise<Mail[]> {
+    return this.#read(() => this.#reader.mail(runId, after));
+  }
+
+  async load(runId: string, options: { at?: number; whole?: boolean } = {}): Promise<Loaded | undefined> {
+    return this.#load(runId, options);
+  }
+
+  async records(runId: string, from: number, limit: number): Promise<StoredRecord[]> {
+    return this.#read(() => this.#reader.records(runId, from, limit));
+  }
+
+  async checkpoints(runId: string): Promise<Checkpoint[]> {
+    return this.#read(() => this.#reader.checkpoints(runId));
+  }
+
+  async query(query: RunQuery): Promise<RunPage> {
+    return this.#read(() => this.#reader.query(query));
+  }
+
+  async counter(name: string): Promise<number> {
+    return this.#read(() => this.#reader.counter(name));
+  }
+
+  async stats(): Promise<StoreStats> {
+    return this.#read(() => ({
+      ...this.#reader.stats(),
+      ...(this.#file === ":memory:" ? {} : { sizeBytes: this.#sizeBytes() }),
+    }));
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#group.idle().then(() => {
+      for (const mark of this.#marks.values()) mark.release();
+      this.#database.close();
+    });
+    return this.#closing;
+  }
+
+  #load(runId: string, options: { at?: number; whole?: boolean } = {}): Loaded | undefined {
+    return this.#read(() => this.#reader.load(runId, this.#clock.now(), options));
+  }
+
+  #deadWorkers(claimer: string): string[] {
+    if (this.#file === ":memory:") return [];
+    return this.#reader.workers().filter((id) => id !== claimer && !this.#marks.has(id) && isDead(markPath(this.#file, id)));
+  }
+
+  #sizeBytes(): number {
+    return [this.#file, `${this.#file}-wal`].reduce((sum, file) => sum + (existsSync(file) ? statSync(file).size : 0), 0);
+  }
+
+  #read<T>(read: () => T): T {
+    if (this.#closing) throw new AbstractRuntimeError("STORE_CLOSED", { store: this.name });
+    return this.#guarded(read);
+  }
+
+  #guarded<T>(action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
+      throw storeError(error, this.name);
+    }
+  }
+
+  #write<T>(call: (transaction: Transaction) => T): Promise<T> {
+    if (this.#closing) return Promise.reject(new AbstractRuntimeError("STORE_CLOSED", { store: this.name }));
+    return this.#group.add<T>(call);
+  }
+
+  /** Applies the calls of a turn in one transaction (Q1); when that fails for another reason than a guard, one by one. */
+  async #apply(calls: readonly Call[]): Promise<readonly Applied[]> {
+    try {
+      return await this.#patiently(() => this.#together(calls));
+    } catch (error) {
+      if (calls.length === 1) return [{ error: storeError(error, this.name) }];
+    }
+    const applied: Applied[] = [];
+    for (const call of calls) applied.push(...(await this.#apply([call])));
+    return applied;
+  }
+
+  #together(calls: readonly Call[]): Applied[] {
+    this.#transaction.begin();
+    try {
+      const applied = calls.map((call): Applied => {
+        try {
+          return { value: call(this.#transaction) };
+        } catch (error) {
+          // A guard speaks before its call has written anything. Whatever else is thrown may have come in the middle.
+          if (error instanceof AbstractRuntimeError && error.code === "CONFLICT") return { error };
+          throw error;
+        }
+      });
+      this.#transaction.commitAll();
+      return applied;
+    } catch (error) {
+      this.#transaction.rollback();
+      throw error;
+    }
+  }
+
+  #patiently<T>(action: () => T): Promise<T> {
+    return patiently(action, this.name, this.#busyTimeoutMs, this.#clock);
+  }
+}
+
+/** Tries again while the file is locked, with growing, random pauses (Q3). @throws STORE_BUSY */
+async function patiently<T>(action: () => T, name: string, timeoutMs: number, clock: Clock): Promise<T> {
+  let waitedMs = 0;
+  for (let tries = 1; ; tries++) {
+    try {
+      return action();
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+      if (waitedMs >= timeoutMs) throw new AbstractRuntimeError("STORE_BUSY", { store: name, waitedMs }, error);
+      // Uneven pauses, so that two processes do not meet at the lock again and again.
+      const pauseMs = Math.min(20, tries) * (0.5 + Math.random());
+      waitedMs += pauseMs + blockingMs;
+      await new Promise<void>((wake) => clock.setTimer(wake, pauseMs, true));
+    }
+  }
+}

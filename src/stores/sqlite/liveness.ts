@@ -1,0 +1,50 @@
+/**
+ * A mark that says this process lives, and that the system takes away when it dies: an exclusive lock on a file of its own,
+ * by SQLite, which locks alike on every platform. Other processes on the host learn of a death at once instead of after
+ * the lease.
+ */
+import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+
+export interface Mark {
+  /** Lets go. A second call does nothing. */
+  release(): void;
+}
+
+/** Beside the store: one file a worker. Worker ids are ours (UUIDs), and encoded all the same. */
+export function markPath(storePath: string, workerId: string): string {
+  return join(`${storePath}-workers`, encodeURIComponent(workerId));
+}
+
+export function holdMark(path: string): Mark {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const database = new DatabaseSync(path);
+  database.exec("BEGIN EXCLUSIVE");
+  return {
+    release() {
+      if (!database.isOpen) return;
+      database.close();
+      rmSync(path, { force: true });
+    },
+  };
+}
+
+/**
+ * Whether the process that held the mark is dead: nobody holds it, or it is gone. All users of the store are on this host, since
+ * a WAL is shared memory. False when it cannot be told: the lease will tell.
+ */
+export function isDead(path: string): boolean {
+  if (!existsSync(path)) return true;
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(path, { timeout: 0 });
+    database.exec("BEGIN EXCLUSIVE");
+    return true;
+  } catch {
+    // Locked: it lives. Or unreadable.
+    return false;
+  } finally {
+    database?.close();
+  }
+}

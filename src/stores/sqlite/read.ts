@@ -1,0 +1,245 @@
+/** Everything the store answers without writing. */
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import { type StoredRecord, sha256 } from "../../kernel/record.ts";
+import type { RunRow, RunStatus } from "../../kernel/run.ts";
+import type { Blocked, Capability, Checkpoint, ListedRun, Loaded, Mail, RunPage, RunQuery } from "../../kernel/store.ts";
+import { seqBits } from "./schema.ts";
+
+/** A row of `runs`, as SQLite gives it. */
+export interface RunTableRow {
+  run: number;
+  run_id: string;
+  workflow_id: string;
+  version: string;
+  status: RunStatus;
+  paused: number;
+  node: string;
+  step: number;
+  seq: number;
+  head: string;
+  wake_at: number | null;
+  waits: string;
+  error: string | null;
+  worker_id: string | null;
+  epoch: number;
+  blocked: string | null;
+  /** JSON list of the fingerprints of code that could not go on since the run last moved. */
+  tried: string | null;
+  parent_run_id: string | null;
+  actor_id: string | null;
+  session_id: string | null;
+  created_at: number;
+  updated_at: number;
+}
+
+export class Reader {
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+
+  constructor(database: DatabaseSync) {
+    this.#database = database;
+  }
+
+  /** A prepared statement, made once. Only for texts that do not vary with data. */
+  prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (!statement) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  run(runId: string): RunTableRow | undefined {
+    return this.prepare("SELECT * FROM runs WHERE run_id = ?").get(runId) as unknown as RunTableRow | undefined;
+  }
+
+  workers(): string[] {
+    return this.prepare("SELECT worker_id FROM workers")
+      .all()
+      .map((row) => row.worker_id as string);
+  }
+
+  load(runId: string, now: number, { at, whole = false }: { at?: number; whole?: boolean }): Loaded | undefined {
+    const row = this.run(runId);
+    if (!row) return undefined;
+    const base = row.run * seqBits;
+    const last = base + Math.min(at ?? row.seq, row.seq);
+    const checkpoint = whole
+      ? undefined
+      : this.prepare("SELECT id, ordinal, state FROM checkpoints WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1").get(
+          base,
+          last,
+        );
+    const from = checkpoint ? (checkpoint.id as number) + 1 : base;
+    return {
+      row: runRow(row),
+      ...(checkpoint
+        ? {
+            checkpoint: {
+              seq: (checkpoint.id as number) - base,
+              ordinal: checkpoint.ordinal as number,
+              text: checkpoint.state as string,
+            },
+          }
+        : {}),
+      tail: this.#recordsBetween(base, from, last),
+      mail: this.mailOf(row.run, 0),
+      ...(row.worker_id === null ? {} : { lease: { workerId: row.worker_id, epoch: row.epoch } }),
+      ...(row.blocked === null ? {} : { blocked: JSON.parse(row.blocked) as Blocked }),
+      now,
+    };
+  }
+
+  records(runId: string, from: number, limit: number): StoredRecord[] {
+    const run = this.run(runId);
+    if (!run || limit <= 0) return [];
+    const base = run.run * seqBits;
+    return this.#recordsBetween(base, base + from, base + Math.min(from + limit - 1, run.seq));
+  }
+
+  #recordsBetween(base: number, from: number, to: number): StoredRecord[] {
+    return this.prepare("SELECT id, header, body FROM records WHERE id BETWEEN ? AND ? ORDER BY id")
+      .all(from, to)
+      .map(({ id, header, body }) => ({
+        seq: (id as number) - base,
+        // Not stored: it is a function of the header, whose text is.
+        hash: sha256(header as string),
+        header: header as string,
+        body: body as string | null,
+      }));
+  }
+
+  checkpoints(runId: string): Checkpoint[] {
+    const run = this.run(runId);
+    if (!run) return [];
+    const base = run.run * seqBits;
+    return this.prepare("SELECT id, ordinal, state FROM checkpoints WHERE id BETWEEN ? AND ? ORDER BY id")
+      .all(base, base + seqBits - 1)
+      .map(({ id, ordinal, state }) => ({ seq: (id as number) - base, ordinal: ordinal as number, text: state as string }));
+  }
+
+  mail(runId: string, after: number): Mail[] {
+    const run = this.run(runId);
+    return run ? this.mailOf(run.run, after) : [];
+  }
+
+  mailOf(run: number, after: number): Mail[] {
+    return this.prepare(
+      "SELECT position, id, kind, key, payload, at FROM mailbox INDEXED BY mailbox_open WHERE run = ? AND position > ? AND payload IS NOT NULL ORDER BY position",
+    )
+      .all(run, after)
+      .map(({ position, id, kind, key, payload, at }) => ({
+        position: position as number,
+        id: id as string,
+        kind: kind as Mail["kind"],
+        key: key as string,
+        payload: JSON.parse(payload as string),
+        at: at as number,
+      }));
+  }
+
+  /** When `claim` would give this worker something: a run is due, a holder expires, or a block gives way to it. */
+  nextDue({ workerId, workflows, fingerprint }: Capability, now: number): number | undefined {
+    const known = workflows ? "AND workflow_id IN (SELECT value FROM json_each(?))" : "";
+    const list = workflows ? [JSON.stringify(workflows)] : [];
+    const due = this.prepare(
+      `SELECT wake_at AS at FROM runs INDEXED BY runs_due
+       WHERE wake_at IS NOT NULL AND worker_id IS NULL AND blocked IS NULL ${known} ORDER BY wake_at LIMIT 1`,
+    ).get(...list);
+    const expiring = this.prepare(
+      `SELECT max(?, min(expires_at)) AS at FROM workers
+       WHERE worker_id <> ? AND EXISTS (SELECT 1 FROM runs INDEXED BY runs_held WHERE runs.worker_id = workers.worker_id ${known})`,
+    ).get(now, workerId, ...list);
+    const lifted = this.prepare(
+      `SELECT ? AS at FROM runs INDEXED BY runs_blocked
+       WHERE blocked IS NOT NULL AND NOT blocked ->> 'quarantine' AND ? NOT IN (SELECT value FROM json_each(tried)) ${known} LIMIT 1`,
+    ).get(now, fingerprint, ...list);
+    const moments = [due?.at, expiring?.at, lifted?.at].filter((at) => typeof at === "number");
+    return moments.length === 0 ? undefined : Math.min(...moments);
+  }
+
+  query(query: RunQuery): RunPage {
+    const limit = Math.max(0, Math.min(query.limit ?? 100, 1_000));
+    const oldest = query.order === "oldest";
+    const conditions: string[] = [];
+    const values: (string | number)[] = [];
+    const where = (condition: string, value: string | number): void => {
+      conditions.push(condition);
+      values.push(value);
+    };
+    if (query.status !== undefined) where("status IN (SELECT value FROM json_each(?))", JSON.stringify([query.status].flat()));
+    if (query.workflowId !== undefined) where("workflow_id = ?", query.workflowId);
+    if (query.parentRunId !== undefined) where("parent_run_id = ?", query.parentRunId);
+    if (query.waitReason !== undefined || query.waitKey !== undefined) {
+      // One wait must fit both.
+      where(
+        `EXISTS (SELECT 1 FROM json_each(waits) AS wait, json_each(?) AS wanted
+                 WHERE wait.value ->> 'reason' = coalesce(wanted.value ->> 'reason', wait.value ->> 'reason')
+                   AND wait.value ->> 'waitKey' = coalesce(wanted.value ->> 'waitKey', wait.value ->> 'waitKey'))`,
+        JSON.stringify([{ reason: query.waitReason, waitKey: query.waitKey }]),
+      );
+    }
+    if (query.cursor !== undefined) {
+      const cursor = Number(query.cursor);
+      if (!Number.isSafeInteger(cursor)) {
+        throw new AbstractRuntimeError("INVALID_OPTION", {
+          option: "cursor",
+          problem: `cursor "${query.cursor}" was not made by this store`,
+        });
+      }
+      where(oldest ? "run > ?" : "run < ?", cursor);
+    }
+    const filter = conditions.length > 0 ? `WHERE ${conditions.join(" AND ")}` : "";
+    const rows = this.prepare(`SELECT * FROM runs ${filter} ORDER BY run ${oldest ? "" : "DESC"} LIMIT ?`).all(
+      ...values,
+      limit + 1,
+    ) as unknown as RunTableRow[];
+    const page = rows.slice(0, limit);
+    const last = page.at(-1);
+    return { runs: page.map(listedRun), ...(rows.length > limit && last ? { next: String(last.run) } : {}) };
+  }
+
+  counter(name: string): number {
+    return (this.prepare("SELECT value FROM counters WHERE name = ?").get(name)?.value as number | undefined) ?? 0;
+  }
+
+  stats(): { runs: number; waiting: number } {
+    const { runs } = this.prepare("SELECT count(*) AS runs FROM runs").get() as { runs: number };
+    const { waiting } = this.prepare("SELECT count(*) AS waiting FROM runs WHERE status = 'waiting'").get() as {
+      waiting: number;
+    };
+    return { runs, waiting };
+  }
+}
+
+export function runRow(row: RunTableRow): RunRow {
+  return {
+    runId: row.run_id,
+    workflowId: row.workflow_id,
+    version: row.version,
+    status: row.status,
+    paused: row.paused === 1,
+    node: row.node,
+    step: row.step,
+    seq: row.seq,
+    head: row.head,
+    wakeAt: row.wake_at,
+    waits: JSON.parse(row.waits),
+    ...(row.error === null ? {} : { error: JSON.parse(row.error) }),
+    ...(row.parent_run_id === null ? {} : { parentRunId: row.parent_run_id }),
+    ...(row.actor_id === null ? {} : { actorId: row.actor_id }),
+    ...(row.session_id === null ? {} : { sessionId: row.session_id }),
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  };
+}
+
+function listedRun(row: RunTableRow): ListedRun {
+  return {
+    ...runRow(row),
+    ...(row.blocked === null ? {} : { blocked: JSON.parse(row.blocked) as Blocked }),
+    ...(row.worker_id === null ? {} : { holder: row.worker_id }),
+  };
+}

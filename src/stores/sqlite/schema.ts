@@ -1,0 +1,100 @@
+/**
+ * The tables, and how a file comes to have them. `user_version` counts the migrations applied; a file with a higher number
+ * was written by newer code and is refused.
+ */
+import type { DatabaseSync } from "node:sqlite";
+import { AbstractRuntimeError } from "../../kernel/errors.ts";
+
+/** "AbR1": marks the file as ours, so that another program's database is never written to. */
+const applicationId = 0x41625231;
+
+/**
+ * Records and checkpoints have one integer key, `run * 2^26 + seq`, below 2^53: appended to in order, no second index. That
+ * allows 134 million runs to a file and 67 million records to a run.
+ */
+export const seqBits = 2 ** 26;
+
+const migrations: readonly string[] = [
+  `
+  CREATE TABLE runs (
+    run INTEGER PRIMARY KEY,
+    run_id TEXT NOT NULL UNIQUE,
+    workflow_id TEXT NOT NULL,
+    version TEXT NOT NULL,
+    status TEXT NOT NULL,
+    paused INTEGER NOT NULL,
+    node TEXT NOT NULL,
+    step INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    head TEXT NOT NULL,
+    wake_at INTEGER,
+    waits TEXT NOT NULL,
+    error TEXT,
+    worker_id TEXT,
+    epoch INTEGER NOT NULL,
+    blocked TEXT,
+    tried TEXT,
+    parent_run_id TEXT,
+    actor_id TEXT,
+    session_id TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX runs_due ON runs (wake_at) WHERE wake_at IS NOT NULL AND worker_id IS NULL AND blocked IS NULL;
+  CREATE INDEX runs_held ON runs (worker_id) WHERE worker_id IS NOT NULL;
+  CREATE INDEX runs_blocked ON runs (run) WHERE blocked IS NOT NULL;
+  CREATE INDEX runs_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
+  CREATE INDEX runs_status ON runs (status);
+
+  CREATE TABLE records (id INTEGER PRIMARY KEY, header TEXT NOT NULL, body TEXT) STRICT;
+
+  CREATE TABLE checkpoints (id INTEGER PRIMARY KEY, ordinal INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
+
+  CREATE TABLE mailbox (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    run INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    payload TEXT,
+    digest TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    UNIQUE (run, id)
+  ) STRICT;
+  CREATE INDEX mailbox_open ON mailbox (run, position) WHERE payload IS NOT NULL;
+
+  CREATE TABLE workers (worker_id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT;
+
+  CREATE TABLE counters (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT;
+  `,
+];
+
+/** Brings a database to the present schema, under a lock, and sets how it is written. @throws FORMAT_NEWER, STORE_CORRUPT */
+export function migrate(database: DatabaseSync, name: string): void {
+  const pragma = (key: string): number => Number(Object.values(database.prepare(`PRAGMA ${key}`).get() ?? { key: 0 })[0]);
+  const found = pragma("user_version");
+  if (pragma("application_id") !== applicationId) {
+    const tables = database.prepare("SELECT count(*) AS count FROM sqlite_schema").get() as { count: number };
+    if (found !== 0 || tables.count > 0)
+      throw new AbstractRuntimeError("STORE_CORRUPT", { store: name, problem: "it is another program's database" });
+  }
+  if (found > migrations.length)
+    throw new AbstractRuntimeError("FORMAT_NEWER", { what: `the store ${name}`, found, known: migrations.length });
+  database.exec("PRAGMA journal_mode = WAL");
+  database.exec("PRAGMA synchronous = FULL");
+  if (process.platform === "darwin") database.exec("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON");
+  if (found === migrations.length) return;
+  database.exec("BEGIN IMMEDIATE");
+  try {
+    // Read again under the lock: another process may have migrated meanwhile.
+    for (let version = pragma("user_version"); version < migrations.length; version++) {
+      database.exec(migrations[version] as string);
+      database.exec(`PRAGMA user_version = ${version + 1}`);
+    }
+    database.exec(`PRAGMA application_id = ${applicationId}`);
+    database.exec("COMMIT");
+  } catch (error) {
+    if (database.isTransaction) database.exec("ROLLBACK");
+    throw error;
+  }
+}

@@ -1,0 +1,85 @@
+/** A clock that stands still until a test moves it. */
+import type { Clock, Timer } from "../kernel/clock.ts";
+
+export interface TestClock extends Clock {
+  /**
+   * Moves time forward and calls the timers that fall due, in the order of their moments, each at its own moment. Before and after
+   * each of them the event loop gets a turn, so that a timer set or cancelled by what the last one caused counts. Calls made
+   * before the first has ended follow one another. Rejects with what a callback throws; the time stays where it threw.
+   */
+  advance(ms: number): Promise<void>;
+  /** Timers that are set and have not been called, next first. */
+  readonly pending: readonly PendingTimer[];
+}
+
+export interface PendingTimer {
+  at: number;
+  /** Whether it would hold the process open. */
+  hold: boolean;
+}
+
+/** @param start The first moment. Default: 1 January 2026, 00:00 UTC. */
+export function testClock(start = Date.UTC(2026, 0, 1)): TestClock {
+  return new ManualClock(start);
+}
+
+interface SetTimer extends PendingTimer {
+  callback: () => void;
+}
+
+/** As in `Clock`: a longer delay is cut to this. */
+const longestTimer = 2 ** 31 - 1;
+
+class ManualClock implements TestClock {
+  #now: number;
+  /** In the order in which they were set. */
+  readonly #timers = new Set<SetTimer>();
+  #advancing: Promise<void> = Promise.resolve();
+
+  constructor(start: number) {
+    this.#now = start;
+  }
+
+  now(): number {
+    return this.#now;
+  }
+
+  setTimer(callback: () => void, delayMs: number, hold = false): Timer {
+    const timer: SetTimer = { at: this.#now + Math.max(0, Math.min(delayMs, longestTimer)), hold, callback };
+    this.#timers.add(timer);
+    return { cancel: () => void this.#timers.delete(timer) };
+  }
+
+  get pending(): readonly PendingTimer[] {
+    return this.#inOrder().map(({ at, hold }) => ({ at, hold }));
+  }
+
+  advance(ms: number): Promise<void> {
+    if (!(ms >= 0)) return Promise.reject(new RangeError(`A clock goes forward: advance(${ms})`));
+    const advanced = this.#advancing.then(() => this.#advanceTo(this.#now + ms));
+    this.#advancing = advanced.catch(() => undefined);
+    return advanced;
+  }
+
+  async #advanceTo(end: number): Promise<void> {
+    await turn();
+    for (let next = this.#inOrder()[0]; next && next.at <= end; next = this.#inOrder()[0]) {
+      this.#timers.delete(next);
+      this.#now = next.at;
+      next.callback();
+      await turn();
+    }
+    this.#now = end;
+  }
+
+  /** Sorting is stable: of two timers for one moment, the one set first is called first. */
+  #inOrder(): SetTimer[] {
+    return [...this.#timers].sort((a, b) => a.at - b.at);
+  }
+}
+
+/** Two turns: an immediate set by code that an immediate resumed runs as well, which is what one group commit takes. */
+async function turn(): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
+  await new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,127 @@
+/**
+ * The contract of a store as tests: `src/kernel/store.ts`, a test a sentence, S1 to S6 named. Every store runs all of them; there
+ * is no skip list.
+ */
+import { AbstractRuntimeError } from "../kernel/errors.ts";
+import type { Store } from "../kernel/store.ts";
+import { type TestClock, testClock } from "./clock.ts";
+import { commitCases } from "./contract/commits.ts";
+import { lifetimeCases } from "./contract/lifetime.ts";
+import { mailboxCases } from "./contract/mailbox.ts";
+import { readingCases } from "./contract/reading.ts";
+import { workerCases } from "./contract/workers.ts";
+import { type Case, World } from "./contract/world.ts";
+import { callStore, wrapStore } from "./wrap-store.ts";
+
+/** Opens a new, empty store on the given clock. */
+export type OpenStore = (options: { clock: TestClock }) => Promise<OpenedStore>;
+
+export interface OpenedStore {
+  store: Store;
+  /**
+   * Closes the store and opens it again, with the same contents and the same clock. Where it is given, every test runs a second
+   * time, with the store reopened before each call that is not made beside another one.
+   */
+  reopen?(): Promise<Store>;
+  /** Closes the store that was opened last, even if a test has closed it, and removes what it left. */
+  close(): Promise<void>;
+}
+
+/** The part of a test framework that is used. Vitest, node:test, Jest and Mocha have it. */
+export interface Suite {
+  describe(name: string, body: () => void): unknown;
+  it(name: string, test: () => Promise<void>): unknown;
+}
+
+/**
+ * Declares the tests. Assertions are those of node:assert, so that no test framework is a dependency.
+ *
+ * ```ts
+ * import { describe, it } from "vitest";
+ * storeContract("my store", async ({ clock }) => {
+ *   const store = await myStore({ clock });
+ *   return { store, close: () => store.close() };
+ * }, { describe, it });
+ * ```
+ *
+ * @param name Names the store in the report.
+ * @param suite Default: the global `describe` and `it`.
+ * @throws INVALID_OPTION when there are neither.
+ */
+export function storeContract(name: string, open: OpenStore, suite: Suite = globalThis as unknown as Suite): void {
+  if (typeof suite.describe !== "function" || typeof suite.it !== "function") {
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: "suite",
+      problem: "storeContract() needs a test framework: pass { describe, it } as its third argument",
+    });
+  }
+  const parts = {
+    workers: workerCases,
+    commits: commitCases,
+    mailbox: mailboxCases,
+    reading: readingCases,
+    lifetime: lifetimeCases,
+  };
+  suite.describe(`store contract: ${name}`, () => {
+    for (const [part, cases] of Object.entries(parts)) {
+      suite.describe(part, () => {
+        for (const [sentence, test] of Object.entries(cases)) suite.it(sentence, () => hold(test, open));
+      });
+    }
+  });
+}
+
+async function hold(test: Case, open: OpenStore): Promise<void> {
+  const hasReopen = await inWorld(test, open, false);
+  if (!hasReopen) return;
+  try {
+    await inWorld(test, open, true);
+  } catch (error) {
+    if (error instanceof Error) error.message = `When the store is reopened between calls: ${error.message}`;
+    throw error;
+  }
+}
+
+/** Runs a test on a store of its own. Answers whether that store can be reopened. */
+async function inWorld(test: Case, open: OpenStore, restless: boolean): Promise<boolean> {
+  const clock = testClock();
+  const opened = await open({ clock });
+  try {
+    const store = restless ? restlessStore(opened, clock) : opened.store;
+    await test(new World(store, clock, restless ? undefined : opened.reopen?.bind(opened)));
+  } finally {
+    await opened.close();
+  }
+  return opened.reopen !== undefined;
+}
+
+/**
+ * Reopens the store before every call, unless another call is under way: nothing that a store promises may be in memory only.
+ * Workers that were live are renewed for the time they had left, since a store may take them for dead with the process that closed it.
+ */
+function restlessStore({ store, reopen }: OpenedStore, clock: TestClock): Store {
+  const expiries = new Map<string, number>();
+  let current = store;
+  let underWay = 0;
+  let closed = false;
+  let opening: Promise<void> = Promise.resolve();
+  const open = async (): Promise<void> => {
+    current = await (reopen as () => Promise<Store>)();
+    for (const [workerId, expiresAt] of expiries) {
+      if (expiresAt > clock.now()) await current.renew(workerId, expiresAt - clock.now());
+    }
+  };
+  return wrapStore(store.name, async (method, args) => {
+    if (underWay === 0 && !closed) opening = open();
+    closed ||= method === "close";
+    underWay += 1;
+    if (method === "renew") expiries.set(args[0] as string, clock.now() + (args[1] as number));
+    if (method === "retire") expiries.delete(args[0] as string);
+    try {
+      await opening;
+      return await callStore(current, method, args);
+    } finally {
+      underWay -= 1;
+    }
+  });
+}

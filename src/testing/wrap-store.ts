@@ -1,0 +1,37 @@
+/** A store made of one function that sees every call. */
+import type { Store } from "../kernel/store.ts";
+
+export type StoreMethod = {
+  [Name in keyof Store]: Store[Name] extends (...args: never[]) => unknown ? Name : never;
+}[keyof Store];
+
+export function wrapStore(name: string, forward: (method: StoreMethod, args: readonly unknown[]) => Promise<unknown>): Store {
+  const methods = Object.keys(forwarded) as StoreMethod[];
+  const wrapped = methods.map((method) => [method, (...args: unknown[]) => forward(method, args)]);
+  return { ...Object.fromEntries(wrapped), name };
+}
+
+export function callStore(store: Store, method: StoreMethod, args: readonly unknown[]): Promise<unknown> {
+  return (store[method] as (...args: readonly unknown[]) => Promise<unknown>).apply(store, args as unknown[]);
+}
+
+/** The compiler sees to it that none is missing. */
+const forwarded: Record<StoreMethod, true> = {
+  renew: true,
+  retire: true,
+  create: true,
+  commit: true,
+  deliver: true,
+  claim: true,
+  release: true,
+  lift: true,
+  nextDue: true,
+  mail: true,
+  load: true,
+  records: true,
+  checkpoints: true,
+  query: true,
+  counter: true,
+  stats: true,
+  close: true,
+};

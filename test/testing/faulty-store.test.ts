@@ -1,0 +1,109 @@
+import { describe, expect, it, test } from "vitest";
+import { memoryStore } from "../../src/stores/memory/index.ts";
+import { type Fault, faultyStore, storeContract } from "../../src/testing/index.ts";
+
+storeContract(
+  "faulty store without faults",
+  async ({ clock }) => {
+    const inner = memoryStore({ clock });
+    return { store: faultyStore(inner, []), close: () => inner.close() };
+  },
+  { describe, it },
+);
+
+const codes = async (promises: Promise<unknown>[]): Promise<string[]> =>
+  (await Promise.allSettled(promises)).map((one) =>
+    one.status === "fulfilled" ? "ok" : (one.reason.code ?? one.reason.message),
+  );
+
+function open(...plan: Fault[]) {
+  const inner = memoryStore();
+  return { inner, store: faultyStore(inner, plan) };
+}
+
+test("the n-th call of all fails, before it is done", async () => {
+  const { inner, store } = open({ kind: "fail", call: 2 });
+  expect(await codes([store.counter("c"), store.renew("w", 1_000), store.renew("w", 1_000)])).toEqual([
+    "ok",
+    "STORE_UNAVAILABLE",
+    "ok",
+  ]);
+  expect(store.calls).toEqual(["counter", "renew", "renew"]);
+  await inner.close();
+});
+
+test("a call that is lost after it was done is done", async () => {
+  const counts: number[] = [];
+  const { inner, store } = open({ kind: "fail", on: "renew", call: 1, after: true, error: new Error("lost") });
+  const innerRenew = inner.renew.bind(inner);
+  inner.renew = async (workerId, ttlMs) => {
+    counts.push(ttlMs);
+    return innerRenew(workerId, ttlMs);
+  };
+  expect(await codes([store.renew("w", 1), store.stats(), store.renew("w", 2)])).toEqual(["lost", "ok", "ok"]);
+  expect(counts).toEqual([1, 2]);
+  await inner.close();
+});
+
+test("a dead process makes no more calls", async () => {
+  const { inner, store } = open({ kind: "fail", fromCall: 2 });
+  expect(await codes([store.stats(), store.stats(), store.stats(), store.close()])).toEqual([
+    "ok",
+    "STORE_UNAVAILABLE",
+    "STORE_UNAVAILABLE",
+    "STORE_UNAVAILABLE",
+  ]);
+  await inner.close();
+});
+
+test("a fault strikes by method and arguments", async () => {
+  const { inner, store } = open({ kind: "fail", on: (method, [name]) => method === "counter" && name === "bad" });
+  expect(await codes([store.counter("good"), store.counter("bad"), store.counter("bad"), store.stats()])).toEqual([
+    "ok",
+    "STORE_UNAVAILABLE",
+    "STORE_UNAVAILABLE",
+    "ok",
+  ]);
+  await inner.close();
+});
+
+test("a delayed call holds back those of its method, in order, and no others", async () => {
+  const gate = Promise.withResolvers<void>();
+  const { inner, store } = open({ kind: "delay", on: "counter", call: 1, until: gate.promise });
+  const order: string[] = [];
+  const note = (name: string) => () => order.push(name);
+  const calls = [store.counter("a").then(note("a")), store.counter("b").then(note("b")), store.stats().then(note("stats"))];
+  await store.renew("w", 1_000);
+  expect(order).toEqual(["stats"]);
+  gate.resolve();
+  await Promise.all(calls);
+  await store.counter("c").then(note("c"));
+  expect(order).toEqual(["stats", "a", "b", "c"]);
+  await inner.close();
+});
+
+test("a delayed answer is of something done", async () => {
+  const gate = Promise.withResolvers<void>();
+  const { inner, store } = open({ kind: "delay", on: "renew", after: true, until: gate.promise });
+  const answer = store.renew("w", 1_000).then(() => "answered");
+  await inner.stats();
+  expect(await Promise.race([answer, inner.renew("x", 1).then(() => "not yet")])).toBe("not yet");
+  gate.resolve();
+  expect(await answer).toBe("answered");
+  await inner.close();
+});
+
+test("a function runs before or after the call, and what is put into the plan later counts", async () => {
+  const log: string[] = [];
+  const plan: Fault[] = [{ kind: "run", on: "stats", run: () => void log.push("before") }];
+  const inner = memoryStore();
+  const store = faultyStore(inner, plan);
+  const first = store.stats();
+  expect(log).toEqual(["before"]);
+  await first;
+  plan.push({ kind: "run", on: "stats", call: 1, after: true, run: async () => void log.push("after") });
+  await store.stats();
+  await store.stats();
+  expect(log).toEqual(["before", "before", "after", "before"]);
+  await inner.close();
+});
