@@ -1,0 +1,56 @@
+/** The public names, listed by hand. Stores and the testing kit have entry points of their own. */
+
+// Workflows
+export { defineWorkflow, node, type } from "./kernel/workflow.ts";
+export type { Edge, Migration, NodeContext, NodeHandler, NodeObject, Workflow, WorkflowOptions } from "./kernel/workflow.ts";
+
+// Plans
+export { all, any, askUser, complete, fail, goto, sleep, subworkflow, waitEvent, waitUntil } from "./kernel/plan.ts";
+export type {
+  AwaitedEvent,
+  Duration,
+  Effect,
+  Failure,
+  PlanOptions,
+  Question,
+  Ready,
+  StepPlan,
+  WaitPlanOptions,
+} from "./kernel/plan.ts";
+export type { EffectRequest, Plan } from "./kernel/typing.ts";
+
+// Effects
+export { defineEffect, definite, permanent, wait } from "./kernel/effect.ts";
+export type {
+  AnyEffect,
+  DefinedEffect,
+  EffectContext,
+  EffectOptions,
+  EffectRun,
+  Logger,
+  OnUncertain,
+  WaitOptions,
+  WaitRequest,
+} from "./kernel/effect.ts";
+export type { Backoff, PolicyOptions } from "./kernel/policy.ts";
+
+// Running
+export { createRuntime } from "./runtime/runtime.ts";
+export type { RunOf, Runtime, RuntimeOptions, StartOptions } from "./runtime/runtime.ts";
+export type { SchedulerOptions } from "./runtime/scheduler.ts";
+export type { Verification } from "./runtime/verify.ts";
+export type { Run } from "./runtime/view.ts";
+
+// Runs and their ledgers
+export type { OpenWait, RunRow, RunStatus, WaitReason, WaitState } from "./kernel/run.ts";
+export type { Header, LedgerRecord, RecordKind, StoredRecord } from "./kernel/record.ts";
+export type { Json, JsonObject, Patch, PatchOperation } from "./kernel/json.ts";
+export type { Limits } from "./kernel/execute.ts";
+export type { Clock, Ids, Timer } from "./kernel/clock.ts";
+
+// Stores
+export type { Blocked, ListedRun, RunPage, RunQuery, Store } from "./kernel/store.ts";
+
+// Errors
+export { AbstractRuntimeError, isError } from "./kernel/errors.ts";
+export type { ErrorCode, ErrorData, ErrorFields } from "./kernel/errors.ts";

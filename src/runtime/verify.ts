@@ -1,0 +1,74 @@
+/** Rebuilds a run from its ledger and compares it with everything the store keeps of it (L1). Reads pages, never the whole ledger. */
+import { fold } from "../kernel/fold.ts";
+import { equalJson, type Json } from "../kernel/json.ts";
+import { decodeRecord, verifyRecord } from "../kernel/record.ts";
+import { decodeState, encodeState, rowOf, type RunState } from "../kernel/run.ts";
+import type { Store } from "../kernel/store.ts";
+
+export interface Verification {
+  runId: string;
+  ok: boolean;
+  /** Records read. */
+  records: number;
+  /** Hash of the last one. */
+  head?: string;
+  problems: { seq?: number; problem: string }[];
+}
+
+const pageSize = 1_000;
+
+/** Undefined when there is no such run. Reads only. */
+export async function verifyRun(store: Store, runId: string): Promise<Verification | undefined> {
+  // A run under way moves on while it is read; everything is compared at one of its records.
+  const loaded = await store.load(runId);
+  if (!loaded) return undefined;
+  const checkpoints = new Map((await store.checkpoints(runId)).map((checkpoint) => [checkpoint.seq, checkpoint.text]));
+  const problems: Verification["problems"] = [];
+  let state: RunState | undefined;
+  let prev: string | null = null;
+  let next = 0;
+  read: while (next <= loaded.row.seq) {
+    const page = await store.records(runId, next, Math.min(pageSize, loaded.row.seq + 1 - next));
+    if (page.length === 0) break;
+    for (const stored of page) {
+      try {
+        const problem = verifyRecord(runId, next, prev, stored);
+        if (problem !== undefined) problems.push({ seq: next, problem });
+        prev = stored.hash;
+        state = fold(state, decodeRecord(runId, stored));
+      } catch (error) {
+        problems.push({ seq: next, problem: messageOf(error) });
+        break read;
+      }
+      const checkpoint = checkpoints.get(next);
+      if (checkpoint !== undefined) checkCheckpoint(checkpoint, state, next, problems);
+      next += 1;
+    }
+  }
+  if (next <= loaded.row.seq && problems.length === 0) problems.push({ seq: next, problem: "it is missing" });
+  if (state && next === loaded.row.seq + 1) {
+    // When the run wakes also depends on mail and on who holds it.
+    const { wakeAt: _, ...expected } = rowOf(state);
+    const { wakeAt: __, ...stored } = loaded.row;
+    for (const key of new Set([...Object.keys(expected), ...Object.keys(stored)]) as Set<keyof typeof stored>) {
+      if (!equalJson((expected[key] ?? null) as Json, (stored[key] ?? null) as Json)) {
+        problems.push({ problem: `the stored row has another ${key} than the ledger gives` });
+      }
+    }
+  }
+  return { runId, ok: problems.length === 0, records: next, ...(prev === null ? {} : { head: prev }), problems };
+}
+
+function checkCheckpoint(text: string, state: RunState, seq: number, problems: Verification["problems"]): void {
+  try {
+    const expected = JSON.parse(encodeState(state).slice(65)) as Json;
+    if (!equalJson(decodeState(text) as unknown as Json, expected))
+      problems.push({ seq, problem: "the checkpoint here is not what the ledger gives" });
+  } catch (error) {
+    problems.push({ seq, problem: messageOf(error) });
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,60 @@
+/** A run as users see it: a copy of its state, with what the store knows beside it. */
+import type { ErrorData } from "../kernel/errors.ts";
+import { cloneJson, type Json, type JsonObject } from "../kernel/json.ts";
+import { type RunState, type RunStatus, statusOf, type WaitState, wakeAtOf } from "../kernel/run.ts";
+import type { Blocked } from "../kernel/store.ts";
+
+export interface Run<Vars = JsonObject, Output = Json> {
+  readonly runId: string;
+  readonly workflowId: string;
+  readonly version: string;
+  readonly status: RunStatus;
+  readonly paused: boolean;
+  /** The node that runs next, or whose effects are open. */
+  readonly node: string;
+  readonly step: number;
+  readonly vars: Vars;
+  /** What it waits for; more than one where `all` or `any` opened several. */
+  readonly waits: readonly (WaitState & { effectId: string })[];
+  /** When status is `completed`. */
+  readonly output?: Output;
+  /** When status is `failed`. */
+  readonly error?: ErrorData;
+  /** Why no worker drives it, though it has not ended. */
+  readonly blocked?: Blocked;
+  /** When it goes on by itself, in milliseconds since 1970; null when only a message can move it. */
+  readonly wakeAt: number | null;
+  readonly seq: number;
+  readonly parentRunId?: string;
+  readonly actorId?: string;
+  readonly sessionId?: string;
+  readonly createdAt: number;
+  readonly updatedAt: number;
+}
+
+export function viewOf(state: RunState, blocked?: Blocked, wakeAt: number | null = wakeAtOf(state)): Run {
+  const waits = Object.values(state.open).flatMap(({ id, wait }) =>
+    wait ? [{ ...cloneJson(wait as unknown as JsonObject), effectId: id } as never] : [],
+  );
+  return {
+    runId: state.runId,
+    workflowId: state.workflowId,
+    version: state.version,
+    status: statusOf(state),
+    paused: state.paused,
+    node: state.node,
+    step: state.step,
+    vars: cloneJson(state.vars),
+    waits,
+    ...(state.output === undefined ? {} : { output: cloneJson(state.output) }),
+    ...(state.status === "failed" && state.error ? { error: { ...state.error } } : {}),
+    ...(blocked ? { blocked } : {}),
+    wakeAt,
+    seq: state.seq,
+    ...(state.parent ? { parentRunId: state.parent.runId } : {}),
+    ...(state.actorId === undefined ? {} : { actorId: state.actorId }),
+    ...(state.sessionId === undefined ? {} : { sessionId: state.sessionId }),
+    createdAt: state.createdAt,
+    updatedAt: state.updatedAt,
+  };
+}
