@@ -44,7 +44,8 @@ export type { Run } from "./runtime/view.ts";
 // Runs and their ledgers
 export type { OpenWait, RunRow, RunStatus, WaitReason, WaitState } from "./kernel/run.ts";
 export type { Header, LedgerRecord, RecordKind, StoredRecord } from "./kernel/record.ts";
-export type { Json, JsonObject, Patch, PatchOperation } from "./kernel/json.ts";
+export type { Json, JsonObject } from "./kernel/json.ts";
+export type { Patch, PatchOperation } from "./kernel/patch.ts";
 export type { Limits } from "./kernel/execute.ts";
 export type { Clock, Ids, Timer } from "./kernel/clock.ts";
 

@@ -4,7 +4,8 @@
  */
 import { create, isDraft } from "mutative";
 import { AbstractRuntimeError } from "./errors.ts";
-import { diff, escapeKey, getAt, isPlain, type Json, type JsonObject, type Patch, toJson } from "./json.ts";
+import { escapeKey, getAt, isPlain, type Json, type JsonObject, toJson } from "./json.ts";
+import { diff, type Patch } from "./patch.ts";
 import type { Ref } from "./refs.ts";
 
 export interface Finalised<T> {

@@ -7,7 +7,8 @@
  * F2. A record's patch is applied first, then what its kind means.
  */
 import { AbstractRuntimeError } from "./errors.ts";
-import { applyPatch, type Json, type JsonObject, type Owned, type Patch, setAt } from "./json.ts";
+import type { Json, JsonObject } from "./json.ts";
+import { applyPatch, type Owned, type Patch, setAt } from "./patch.ts";
 import { decodeRecord, type Intent, type LedgerRecord, verifyRecord } from "./record.ts";
 import { decodeState, isEnded, type OpenEffect, type RunState } from "./run.ts";
 import type { Loaded } from "./store.ts";

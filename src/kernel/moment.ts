@@ -10,9 +10,9 @@ const lastMoment = Date.parse("9999-12-31T23:59:59.999Z");
 
 /** Milliseconds since 1970, whole and rounded up; or a sentence that says what is wrong. */
 export function readMoment(value: Date | string | number): number | string {
-  const at = typeof value === "string" ? parse(value) : Math.ceil(value instanceof Date ? value.getTime() : value);
+  const at = typeof value === "string" ? parse(value) : roundedUp(value instanceof Date ? value.getTime() : value);
   if (typeof at === "string") return at;
-  if (typeof at !== "number" || Number.isNaN(at)) return `${shown(value)} is not a moment`;
+  if (Number.isNaN(at)) return `${shown(value)} is not a moment`;
   return at >= firstMoment && at <= lastMoment ? at : `${shown(value)} lies outside the years 0000 to 9999`;
 }
 
@@ -25,6 +25,11 @@ function parse(text: string): number | string {
   if (Number.isNaN(midnight.getTime()) || !midnight.toISOString().startsWith(day))
     return `${shown(text)} is a day that does not exist`;
   return Date.parse(text.replace(",", "."));
+}
+
+/** What plain JavaScript passes for a number is none. */
+function roundedUp(value: unknown): number {
+  return typeof value === "number" ? Math.ceil(value) : Number.NaN;
 }
 
 function shown(value: Date | string | number): string {

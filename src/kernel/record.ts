@@ -9,7 +9,8 @@
  */
 import { hash } from "node:crypto";
 import { AbstractRuntimeError, type ErrorData } from "./errors.ts";
-import type { Json, JsonObject, Patch } from "./json.ts";
+import type { Json, JsonObject } from "./json.ts";
+import type { Patch } from "./patch.ts";
 import type { Ref } from "./refs.ts";
 import type { WaitState } from "./run.ts";
 

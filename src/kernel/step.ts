@@ -9,7 +9,8 @@
  */
 import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "./errors.ts";
 import { extractRefs } from "./draft.ts";
-import { checkResultKey, isObject, type Json, type JsonObject, type Patch, toJson } from "./json.ts";
+import { isObject, type Json, type JsonObject, toJson } from "./json.ts";
+import { checkResultKey, type Patch } from "./patch.ts";
 import { readMoment } from "./moment.ts";
 import type { Effect, StepPlan } from "./plan.ts";
 import { type Policy, retryDelay } from "./policy.ts";

@@ -3,7 +3,8 @@ import fc from "fast-check";
 import { describe, expect, test, vi } from "vitest";
 import { extractRefs, openDraft } from "../../src/kernel/draft.ts";
 import { isError } from "../../src/kernel/errors.ts";
-import { applyPatch, getAt, type Json, type JsonObject } from "../../src/kernel/json.ts";
+import { getAt, type Json, type JsonObject } from "../../src/kernel/json.ts";
+import { applyPatch } from "../../src/kernel/patch.ts";
 import { type Ref, resolveRefs } from "../../src/kernel/refs.ts";
 
 // Thousands of runs take about a second; a slow machine may need many.

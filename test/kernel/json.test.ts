@@ -5,19 +5,16 @@ import { create } from "mutative";
 import { describe, expect, test, vi } from "vitest";
 import { isError } from "../../src/kernel/errors.ts";
 import {
-  applyPatch,
   cloneJson,
-  diff,
   equalJson,
   escapeKey,
   getAt,
   type Json,
   type JsonObject,
-  type Patch,
   parsePointer,
-  setAt,
   toJson,
 } from "../../src/kernel/json.ts";
+import { applyPatch, diff, type Patch, setAt } from "../../src/kernel/patch.ts";
 
 // Thousands of runs take about a second; a slow machine may need many.
 vi.setConfig({ testTimeout: 60_000 });
@@ -231,9 +228,9 @@ function runProgram(before: JsonObject, program: readonly Step[]): unknown {
   return finalise().vars;
 }
 
-// --- J2, J4 ---------------------------------------------------------------------------------------------------------
+// --- P1, P2 ---------------------------------------------------------------------------------------------------------
 
-describe("J2: a patch leads from the state before to the state after", () => {
+describe("P1: a patch leads from the state before to the state after", () => {
   test("for random programs on a draft, through JSON text", () => {
     let accepted = 0;
     let refused = 0;
@@ -298,7 +295,7 @@ describe("J2: a patch leads from the state before to the state after", () => {
   });
 });
 
-describe("J4: values are shared, never changed", () => {
+describe("P2: values are shared, never changed", () => {
   test("a fold that owns its copies equals one that does not, and leaves what it was given alone", () => {
     fc.assert(
       fc.property(
@@ -580,9 +577,9 @@ describe("J1: only plain JSON is stored", () => {
   });
 });
 
-// --- J3 -------------------------------------------------------------------------------------------------------------
+// --- J2 -------------------------------------------------------------------------------------------------------------
 
-describe("J3: no prototype is read or written", () => {
+describe("J2: no prototype is read or written", () => {
   const prototypes = [Object.prototype, Array.prototype, Function.prototype, Object, Array];
   const picture = () => prototypes.map((prototype) => Object.getOwnPropertyDescriptors(prototype));
   const pollutions = [
