@@ -2,7 +2,7 @@
 
 // Workflows
 export { defineWorkflow, node, type } from "./kernel/workflow.ts";
-export type { Edge, Migration, NodeContext, NodeHandler, NodeObject, Workflow, WorkflowOptions } from "./kernel/workflow.ts";
+export type { Edge, NodeContext, NodeHandler, NodeObject, Workflow, WorkflowOptions } from "./kernel/workflow.ts";
 
 // Plans
 export { all, any, askUser, complete, fail, goto, sleep, subworkflow, waitEvent, waitUntil } from "./kernel/plan.ts";
@@ -44,6 +44,7 @@ export type { Run } from "./runtime/view.ts";
 // Runs and their ledgers
 export type { OpenWait, RunRow, RunStatus, WaitReason, WaitState } from "./kernel/run.ts";
 export type { Header, LedgerRecord, RecordKind, StoredRecord } from "./kernel/record.ts";
+export { parseJson } from "./kernel/json.ts";
 export type { Json, JsonObject } from "./kernel/json.ts";
 export type { Patch, PatchOperation } from "./kernel/patch.ts";
 export type { Limits } from "./kernel/execute.ts";

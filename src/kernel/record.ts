@@ -9,7 +9,7 @@
  */
 import { hash } from "node:crypto";
 import { AbstractRuntimeError, type ErrorData } from "./errors.ts";
-import type { Json, JsonObject } from "./json.ts";
+import { type Json, type JsonObject, parseJson } from "./json.ts";
 import type { Patch } from "./patch.ts";
 import type { Ref } from "./refs.ts";
 import type { WaitState } from "./run.ts";
@@ -51,8 +51,11 @@ export interface Bodies {
   effect_started: { patch?: Patch; intent?: Intent };
   /** `collect`: the result is what the members of an `all` or `any` gave, and is not written again. */
   effect_completed: { result: Json } | { collect: true };
-  /** Without `retryAt` the failure is final; with `nextNode` the run goes on there. */
-  effect_failed: { error: ErrorData; retryAt?: number; nextNode?: string };
+  /**
+   * Without `retryAt` the failure is final; with `nextNode` the run goes on there. `interrupted`: the process ended, not the
+   * attempt, which does not count.
+   */
+  effect_failed: { error: ErrorData; retryAt?: number; nextNode?: string; interrupted?: true };
   /** The attempt may or may not have happened. `wait` asks a person; `retryAt` is the next attempt. */
   effect_uncertain: { reason: string; error?: ErrorData; retryAt?: number; wait?: WaitState };
   parked: { patch?: Patch; intent?: Intent; wait: WaitState };
@@ -199,7 +202,7 @@ export function verifyRecord(runId: string, seq: number, prev: string | null, st
 
 function readText(runId: string, seq: number, part: string, text: string): JsonObject {
   try {
-    const value: unknown = JSON.parse(text);
+    const value = parseJson(text);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as JsonObject;
   } catch (error) {
     throw corrupt(runId, seq, `its ${part} is not JSON`, error);

@@ -1,6 +1,6 @@
 /** Rebuilds a run from its ledger and compares it with everything the store keeps of it (L1). Reads pages, never the whole ledger. */
 import { fold } from "../kernel/fold.ts";
-import { equalJson, type Json } from "../kernel/json.ts";
+import { equalJson, type Json, parseJson } from "../kernel/json.ts";
 import { decodeRecord, verifyRecord } from "../kernel/record.ts";
 import { decodeState, encodeState, rowOf, type RunState } from "../kernel/run.ts";
 import type { Store } from "../kernel/store.ts";
@@ -10,6 +10,8 @@ export interface Verification {
   ok: boolean;
   /** Records read. */
   records: number;
+  /** Bodies that were withheld or destroyed: the chain of headers is verified, the state after them cannot be rebuilt. */
+  withheld: number;
   /** Hash of the last one. */
   head?: string;
   problems: { seq?: number; problem: string }[];
@@ -25,6 +27,7 @@ export async function verifyRun(store: Store, runId: string): Promise<Verificati
   const checkpoints = new Map((await store.checkpoints(runId)).map((checkpoint) => [checkpoint.seq, checkpoint.text]));
   const problems: Verification["problems"] = [];
   let state: RunState | undefined;
+  let withheld = 0;
   let prev: string | null = null;
   let next = 0;
   read: while (next <= loaded.row.seq) {
@@ -35,18 +38,19 @@ export async function verifyRun(store: Store, runId: string): Promise<Verificati
         const problem = verifyRecord(runId, next, prev, stored);
         if (problem !== undefined) problems.push({ seq: next, problem });
         prev = stored.hash;
-        state = fold(state, decodeRecord(runId, stored));
+        if (stored.body === null) withheld += 1;
+        if (withheld === 0) state = fold(state, decodeRecord(runId, stored));
       } catch (error) {
         problems.push({ seq: next, problem: messageOf(error) });
         break read;
       }
       const checkpoint = checkpoints.get(next);
-      if (checkpoint !== undefined) checkCheckpoint(checkpoint, state, next, problems);
+      if (checkpoint !== undefined && state && withheld === 0) checkCheckpoint(checkpoint, state, next, problems);
       next += 1;
     }
   }
   if (next <= loaded.row.seq && problems.length === 0) problems.push({ seq: next, problem: "it is missing" });
-  if (state && next === loaded.row.seq + 1) {
+  if (state && withheld === 0 && next === loaded.row.seq + 1) {
     // When the run wakes also depends on mail and on who holds it.
     const { wakeAt: _, ...expected } = rowOf(state);
     const { wakeAt: __, ...stored } = loaded.row;
@@ -56,12 +60,14 @@ export async function verifyRun(store: Store, runId: string): Promise<Verificati
       }
     }
   }
-  return { runId, ok: problems.length === 0, records: next, ...(prev === null ? {} : { head: prev }), problems };
+  if (withheld > 0 && prev !== loaded.row.head && next === loaded.row.seq + 1)
+    problems.push({ problem: "the stored row has another head than the ledger" });
+  return { runId, ok: problems.length === 0, records: next, withheld, ...(prev === null ? {} : { head: prev }), problems };
 }
 
 function checkCheckpoint(text: string, state: RunState, seq: number, problems: Verification["problems"]): void {
   try {
-    const expected = JSON.parse(encodeState(state).slice(65)) as Json;
+    const expected = parseJson(encodeState(state).slice(65));
     if (!equalJson(decodeState(text) as unknown as Json, expected))
       problems.push({ seq, problem: "the checkpoint here is not what the ledger gives" });
   } catch (error) {

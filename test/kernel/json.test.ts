@@ -12,6 +12,7 @@ import {
   type Json,
   type JsonObject,
   parsePointer,
+  parseJson,
   toJson,
 } from "../../src/kernel/json.ts";
 import { applyPatch, diff, type Patch, setAt } from "../../src/kernel/patch.ts";
@@ -57,7 +58,7 @@ const { json: anyJson, object: anyObject } = fc.letrec<{ json: Json; leaf: Json;
   object: fc.dictionary(anyKey, tie("json"), { maxKeys: 5, noNullPrototype: true }) as fc.Arbitrary<JsonObject>,
 }));
 
-const throughText = <T>(value: T): T => JSON.parse(JSON.stringify(value));
+const throughText = <T>(value: T): T => parseJson(JSON.stringify(value)) as T;
 
 /** Exact: prototypes, own keys, and 0 apart from -0, which vitest's toEqual does not compare for keys such as `constructor`. */
 function expectSame(actual: unknown, expected: unknown): void {
@@ -1168,5 +1169,24 @@ describe("a patch is as small as the change", () => {
     draft.o = { ...draft.o };
     draft.list = [...draft.list];
     expect(diff(before, finalise())).toEqual([]);
+  });
+});
+
+describe("parseJson", () => {
+  test("reads keys with escapes right, whatever keys were met before", () => {
+    const keys = ["\\", "ab\\", "C:\\", "C:\\temp", "\u0000", "\ud800", "\n", '"', "ab\n", "$", "$0", "a:b", ":", '":', "\\\\"];
+    for (const first of keys) {
+      parseJson(JSON.stringify({ [first]: 1 }));
+      for (const second of keys) {
+        const value = { a: [{ [second]: { [first]: second } }], "\\$0": "\\:", [second]: first };
+        expect(parseJson(JSON.stringify(value))).toStrictEqual(value);
+        expect(parseJson(JSON.stringify(value, null, 2).replaceAll(/":(?= )/g, '" :'))).toStrictEqual(value);
+      }
+    }
+  });
+
+  test("refuses what is not JSON", () => {
+    for (const text of ["", "{", '{"\\', '{"\\n":', '{"\\x":1}', '{"a\\n":1}}'])
+      expect(() => parseJson(text)).toThrow(SyntaxError);
   });
 });

@@ -1,6 +1,7 @@
 /** Everything the store answers without writing. */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import { parseJson } from "../../kernel/json.ts";
 import { type StoredRecord, sha256 } from "../../kernel/record.ts";
 import type { RunRow, RunStatus } from "../../kernel/run.ts";
 import type { Blocked, Capability, Checkpoint, ListedRun, Loaded, Mail, RunPage, RunQuery } from "../../kernel/store.ts";
@@ -135,7 +136,7 @@ export class Reader {
         id: id as string,
         kind: kind as Mail["kind"],
         key: key as string,
-        payload: JSON.parse(payload as string),
+        payload: parseJson(payload as string),
         at: at as number,
       }));
   }
