@@ -149,7 +149,7 @@ export class Driver {
         if (isEnded(this.#state)) break;
         const tooLarge = this.#writer.varsProblem();
         if (tooLarge) {
-          this.#append([tooLarge]);
+          this.#append([tooLarge], { isSmall: true });
           continue;
         }
         if (this.#state.cancelling)
@@ -196,7 +196,7 @@ export class Driver {
 
   // ---- Records and commits (D1-D3) ---------------------------------------------------------------------------------
 
-  #append(drafts: readonly RecordDraft[], as?: { node?: string }): void {
+  #append(drafts: readonly RecordDraft[], as?: { node?: string; isSmall?: boolean }): void {
     this.#writer.append(drafts, as);
     // A new wait may be what an early message was for.
     if (drafts.some(({ kind }) => kind === "parked")) this.#mailChanged = true;
@@ -276,7 +276,7 @@ export class Driver {
       this.#append(drafts);
     } catch (error) {
       if (!(error instanceof AbstractRuntimeError)) throw error;
-      this.#append(messageDrafts(this.#state, mail, errorData(error)) ?? []);
+      this.#append(messageDrafts(this.#state, mail, errorData(error)) ?? [], { isSmall: true });
     }
   }
 
@@ -330,7 +330,7 @@ export class Driver {
 
   /** Nothing of the node's draft is recorded, only why the run failed. */
   #fail(error: ErrorData): undefined {
-    this.#append([{ kind: "run_failed", data: { error } }]);
+    this.#append([{ kind: "run_failed", data: { error } }], { isSmall: true });
   }
 
   // ---- Effects -----------------------------------------------------------------------------------------------------
@@ -450,14 +450,14 @@ export class Driver {
     const definition = this.#definition(effect.type);
     if (definition?.speculative === false) this.#owing = true;
     const rules = { policy: definition?.policy ?? defaultPolicy, onUncertain: definition?.onUncertain ?? ("retry" as const) };
-    const record = (outcome: Outcome): void =>
-      this.#append(outcomeDrafts(this.#state, effect, outcome, rules, this.#host.now(), this.#host.ids.random()));
+    const record = (outcome: Outcome, as?: { isSmall: true }): void =>
+      this.#append(outcomeDrafts(this.#state, effect, outcome, rules, this.#host.now(), this.#host.ids.random()), as);
     try {
       record(next.outcome);
     } catch (error) {
       if (!(error instanceof AbstractRuntimeError)) throw error;
       // What it gave cannot be recorded: too large, or a wait that makes no sense.
-      record({ kind: "failed", error: errorData(error), retryable: false });
+      record({ kind: "failed", error: errorData(error), retryable: false }, { isSmall: true });
     }
     return true;
   }
@@ -541,7 +541,12 @@ export class Driver {
   }
 
   #blocked(error: AbstractRuntimeError): Blocked {
-    return { code: error.code, problem: error.message, fingerprint: this.#host.fingerprint, quarantine: false };
+    return {
+      code: error.code,
+      problem: error.message.slice(error.code.length + 2),
+      fingerprint: this.#host.fingerprint,
+      quarantine: false,
+    };
   }
 }
 

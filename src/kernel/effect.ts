@@ -34,8 +34,8 @@ export function defineEffect<
     refuse("type", `effect "${type}" is built in; choose another type name`);
   const where = `defineEffect("${type}")`;
   if (typeof definition !== "object" || definition === null) refuse("definition", `${where} needs { run }`);
-  checkOptions(definition, ["input", "output", "policy", "onUncertain", "speculative", "undo", "run", "title"], where);
-  const { input, output, policy, onUncertain = "retry", speculative = false, undo, run, title } = definition;
+  checkOptions(definition, ["input", "output", "policy", "onUncertain", "speculative", "run", "title"], where);
+  const { input, output, policy, onUncertain = "retry", speculative = false, run, title } = definition;
   if (typeof run !== "function") refuse("run", `${where} needs a run function`);
   if (!uncertainties.includes(onUncertain)) {
     refuse(
@@ -45,7 +45,6 @@ export function defineEffect<
     );
   }
   if (typeof speculative !== "boolean") refuse("speculative", `${where}: speculative is true or false`);
-  if (undo !== undefined && !isDefinedEffect(undo)) refuse("undo", `${where}: undo is an effect made by defineEffect`);
   for (const [name, schema] of Object.entries({ input, output })) {
     if (schema !== undefined && !isStandardSchema(schema)) refuse(name, `${where}: ${name} is a Standard Schema, or type<T>()`);
   }
@@ -56,7 +55,6 @@ export function defineEffect<
     policy: readPolicy(policy, `the policy of effect "${type}"`),
     onUncertain,
     speculative,
-    undo: undo?.definition,
     run: run as EffectDefinition["run"],
     title,
   });
@@ -78,8 +76,6 @@ export interface EffectOptions<Input, Payload, Given, Returned, Result> {
   onUncertain?: OnUncertain;
   /** Running it again, even with another input, harms nobody: reads, model calls, computation. Default: false. */
   speculative?: boolean;
-  /** The effect that compensates this one. */
-  undo?: AnyEffect;
   /** Carries the effect out: returns the result (JSON; undefined becomes null), throws, or returns `wait(...)`. */
   run: (input: Input, context: EffectContext) => Returned & ResultCheck<Returned>;
   /** For people, in dashboards. Default: the type. */
@@ -112,7 +108,6 @@ export interface EffectDefinition {
   readonly policy: Policy;
   readonly onUncertain: OnUncertain;
   readonly speculative: boolean;
-  readonly undo?: EffectDefinition;
   readonly run: (input: unknown, context: EffectContext) => unknown;
   readonly title?: string;
 }

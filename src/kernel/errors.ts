@@ -26,7 +26,7 @@ export const catalogue = {
   ),
   WORKFLOW_INCOMPATIBLE: entry<{ runId: string; workflowId: string; problem: string; suggestion?: string }>(
     (f) => `run ${f.runId} cannot go on under this version of workflow "${f.workflowId}": ${f.problem}`,
-    (f) => `${f.suggestion ? `Did you mean "${f.suggestion}"? ` : ""}Add the node back, or a migration. The run is unchanged.`,
+    (f) => `${f.suggestion ? `Did you mean "${f.suggestion}"? ` : ""}Add the node back. The run is unchanged.`,
   ),
   NODE_UNKNOWN: entry<{ workflowId: string; nodeId: string; by: string; suggestion?: string }>(
     (f) => `${f.by} names node "${f.nodeId}", which workflow "${f.workflowId}" does not have`,
@@ -41,7 +41,7 @@ export const catalogue = {
   ),
   NODE_FAILED: entry<{ nodeId: string; problem: string }>(
     (f) => `node "${f.nodeId}" threw: ${f.problem}`,
-    () => "See the recorded stack, mend the node, and start or retry the run.",
+    () => "See the recorded stack, mend the node, and start a new run.",
   ),
   NODE_TIMEOUT: entry<{ nodeId: string; timeoutMs: number }>(
     (f) => `node "${f.nodeId}" did not return within ${f.timeoutMs} ms`,
@@ -121,10 +121,6 @@ export const catalogue = {
   WAIT_TIMEOUT: entry<{ waitKey: string; timeoutMs: number }>(
     (f) => `nothing arrived for wait "${f.waitKey}" within ${f.timeoutMs} ms`,
     () => "Give the wait a timeoutNode to go on without an answer.",
-  ),
-  MESSAGE_ID_REUSED: entry<{ runId: string; messageId: string }>(
-    (f) => `message "${f.messageId}" to run ${f.runId} was sent before with another content`,
-    () => "Use one id for one content; the first message stands.",
   ),
   MAILBOX_FULL: entry<{ runId: string; limit: number }>(
     (f) => `the mailbox of run ${f.runId} holds ${f.limit} messages that it has not taken`,
@@ -232,7 +228,8 @@ export class AbstractRuntimeError<C extends ErrorCode = ErrorCode> extends Error
   constructor(code: C, fields: ErrorFields<C>, cause?: unknown) {
     const { fact, next } = catalogue[code] as { fact: Say<ErrorFields<C>>; next: Say<ErrorFields<C>> };
     const hint = next(fields);
-    super(`${code}: ${fact(fields)}. ${hint}`, cause === undefined ? undefined : { cause });
+    // A fact that quotes another message may end in a full stop of its own.
+    super(`${code}: ${fact(fields).replace(/\.+$/, "")}. ${hint}`, cause === undefined ? undefined : { cause });
     this.code = code;
     this.fields = fields;
     this.hint = hint;
@@ -282,7 +279,8 @@ export function errorData(thrown: unknown): ErrorData {
 export function nearest(name: string, known: Iterable<string>): string | undefined {
   if (name.length > 64) return undefined;
   let best: string | undefined;
-  let bestDistance = Math.max(1, Math.floor(name.length / 3)) + 1;
+  // One slip for each three letters: between very short names, everything would be near.
+  let bestDistance = Math.floor(name.length / 3) + 1;
   for (const candidate of known) {
     if (candidate.length > 64) continue;
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());

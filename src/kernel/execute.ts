@@ -222,7 +222,7 @@ class Attempt implements EffectContext {
 export function interrupted(definition: EffectDefinition | undefined): Outcome {
   const reason = "the process that carried it out ended before its outcome was recorded";
   return definition?.speculative
-    ? { kind: "failed", error: { name: "Error", message: reason }, retryable: true }
+    ? { kind: "failed", error: { name: "Error", message: reason }, retryable: true, interrupted: true }
     : { kind: "uncertain", reason };
 }
 

@@ -21,6 +21,9 @@ export interface Folding {
   owned?: Owned;
 }
 
+/** Enough for the waits of a step or two; a late answer to an older one is told that nothing waits under its key. */
+const rememberedAnswers = 16;
+
 /** @throws RECORD_CORRUPT when the record cannot follow this state. */
 export function fold(state: RunState | undefined, record: LedgerRecord, folding: Folding = {}): RunState {
   try {
@@ -105,8 +108,10 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
       return close(state, effect, "collect" in record.data ? collected(effect) : record.data.result, folding);
     }
     case "effect_failed": {
-      const { error, retryAt, nextNode } = record.data;
-      return failed(state, opened(state, record.effectId), error, retryAt, nextNode);
+      const { error, retryAt, nextNode, interrupted } = record.data;
+      const effect = opened(state, record.effectId);
+      if (interrupted) effect.interruptions = (effect.interruptions ?? 0) + 1;
+      return failed(state, effect, error, retryAt, nextNode);
     }
     case "effect_uncertain": {
       const effect = opened(state, record.effectId);
@@ -121,7 +126,7 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
     case "delivered": {
       const { outcome, payload, result, error, nextNode, messageKind, key } = record.data;
       if (outcome === "ignored") return;
-      if (messageKind === "answer") state.answered = key;
+      if (messageKind === "answer") state.answered = [...(state.answered ?? []), key].slice(-rememberedAnswers);
       const effect = opened(state, record.effectId);
       if (outcome === "result") return close(state, effect, result === undefined ? payload : result, folding);
       if (outcome === "retry") return backOff(effect, record.at);

@@ -4,7 +4,7 @@
  * One mechanism stands behind single effects, waits, parallel effects, children and recovery: the map of open effects.
  */
 import type { ErrorData } from "./errors.ts";
-import type { Json, JsonObject } from "./json.ts";
+import { type Json, type JsonObject, parseJson } from "./json.ts";
 import { sha256 } from "./record.ts";
 import { type Ref, resolveRefs } from "./refs.ts";
 
@@ -54,6 +54,8 @@ export interface OpenEffect {
   index?: number;
   /** When the next attempt is due, in milliseconds since 1970. */
   retryAt?: number;
+  /** Attempts that only their process's end cut off; they do not count. */
+  interruptions?: number;
   /** Whether an earlier attempt may have happened. */
   uncertain?: boolean;
   wait?: WaitState;
@@ -83,8 +85,8 @@ export interface RunState {
   head: string;
   vars: JsonObject;
   open: Record<string, OpenEffect>;
-  /** Key of the wait that was answered last, so that a late second answer can be told what happened. */
-  answered?: string;
+  /** Keys of the waits that were answered last, newest at the end, so that a late second answer can be told what happened. */
+  answered?: string[];
   output?: Json;
   /** Why the run failed, or, while it runs, the failure that led to the present node through `errorNode` or `timeoutNode`. */
   error?: ErrorData;
@@ -219,5 +221,5 @@ export function encodeState(state: RunState): string {
 export function decodeState(checkpoint: string): RunState {
   const text = checkpoint.slice(65);
   if (sha256(text) !== checkpoint.slice(0, 64)) throw new RangeError("The checkpoint does not match its hash.");
-  return JSON.parse(text) as RunState;
+  return parseJson(text) as unknown as RunState;
 }

@@ -18,12 +18,15 @@ import { type Bodies, type Intent, type RecordDraft, sha256 } from "./record.ts"
 import { isJoined, type OpenEffect, type RunState, type WaitReason, type WaitState } from "./run.ts";
 import type { Mail } from "./store.ts";
 
+/** A speculative effect may be cut off by the end of its process this often; one that ends its process itself must not do so for ever. */
+const maxInterruptions = 10;
+
 /** What one attempt of an effect came to. */
 export type Outcome =
   | { kind: "completed"; result: Json }
   | { kind: "waiting"; wait: WaitSpec }
-  /** Definitely did not happen, or happened and cannot be used; `retryable: false` ends it at once. */
-  | { kind: "failed"; error: ErrorData; retryable: boolean }
+  /** Definitely did not happen, or happened and cannot be used; `retryable: false` ends it at once; `interrupted` costs no attempt. */
+  | { kind: "failed"; error: ErrorData; retryable: boolean; interrupted?: true }
   /** May have happened. */
   | { kind: "uncertain"; reason: string; error?: ErrorData };
 
@@ -301,9 +304,13 @@ export function outcomeDrafts(
       return [{ kind: "parked", effectId, attempt, data: { wait } }];
     }
     case "failed": {
-      const delay = outcome.retryable ? retryDelay(rules.policy, attempt, random) : undefined;
-      if (delay !== undefined)
-        return [{ kind: "effect_failed", effectId, attempt, data: { error: outcome.error, retryAt: now + delay } }];
+      const { error, retryable } = outcome;
+      const { interruptions = 0 } = effect;
+      if (outcome.interrupted && interruptions < maxInterruptions) {
+        return [{ kind: "effect_failed", effectId, attempt, data: { error, retryAt: now, interrupted: true } }];
+      }
+      const delay = retryable ? retryDelay(rules.policy, attempt - interruptions, random) : undefined;
+      if (delay !== undefined) return [{ kind: "effect_failed", effectId, attempt, data: { error, retryAt: now + delay } }];
       return failDrafts(state, effect, outcome.error, spent(effect, outcome.error));
     }
     case "uncertain": {
@@ -446,7 +453,8 @@ function failDrafts(
           },
     );
     if (!group) return target === undefined ? [...drafts, { kind: "run_failed", data: { error: final } }] : drafts;
-    if (group.type === "any" && (group.pending as number) > 1) return drafts;
+    // An `any` that has its winner only waits to be collected; another one hopes while there are members left.
+    if (group.type === "any" && (group.winner !== undefined || (group.pending as number) > 1)) return drafts;
     failing = group;
   }
 }

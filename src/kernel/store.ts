@@ -255,13 +255,13 @@ export function checkpointDue(bytesSince: number, lastSize: number): boolean {
 }
 
 /**
- * Which older checkpoints to drop when number `ordinal` is written. A checkpoint whose ordinal is divisible by 2^k stays for
- * 2^(k+2) further ones, so that about four for each power of two are kept, and looking far back stays cheap.
+ * Which older checkpoints to drop when number `ordinal` is written. One whose ordinal is divisible by 2^k, and by no higher power,
+ * stays for 2^(k+1) further ones: one or two are kept of each age, so that looking far back stays cheap.
  */
 export function checkpointsToDrop(ordinal: number): number[] {
   const drop: number[] = [];
-  for (let k = 0; 2 ** (k + 2) < ordinal; k++) {
-    const old = ordinal - 2 ** (k + 2);
+  for (let k = 0; 2 ** (k + 1) < ordinal; k++) {
+    const old = ordinal - 2 ** (k + 1);
     if (old % 2 ** k === 0 && (old / 2 ** k) % 2 === 1) drop.push(old);
   }
   return drop;

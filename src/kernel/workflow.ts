@@ -32,7 +32,7 @@ export function defineWorkflow<
 export interface WorkflowOptions<Nodes, Vars, Input, Effects extends readonly AnyEffect[]> {
   /** The name that runs record; 1 to 200 characters. Never change it while there are runs. */
   id: string;
-  /** Raise it when a run under way could not go on, and give a migration. Default: 1. */
+  /** Recorded with each run that starts. Default: 1. */
   version?: number | string;
   /** What the vars are: any Standard Schema whose output is JSON, or `type<T>()` without checks. Default: anything. */
   vars?: StandardSchemaV1<Input, Vars> & JsonCheck<Vars, "vars">;
@@ -44,8 +44,6 @@ export interface WorkflowOptions<Nodes, Vars, Input, Effects extends readonly An
   };
   /** The effects that its nodes request, built-in ones apart. */
   effects?: Effects;
-  /** By version: what makes the vars of that version into those of the next one. Needs a `version` that is a number. */
-  migrations?: Record<number, Migration>;
   /** For people, in dashboards. Default: the id. */
   title?: string;
 }
@@ -59,7 +57,6 @@ export interface Workflow<Vars = Anything, Output = Anything, Input = Vars> {
   readonly nodes: ReadonlyMap<string, NodeDefinition>;
   readonly effects: ReadonlyMap<string, EffectDefinition>;
   readonly varsSchema?: StandardSchemaV1;
-  readonly migrations: ReadonlyMap<number, Migration>;
   /** What `to` says of the graph, in the order of the nodes. Nodes without `to` have no edges here. */
   edges(): Edge[];
   readonly [typed]?: { vars: Vars; output: Output; input: Input };
@@ -70,9 +67,6 @@ export interface Edge {
   to: string;
   label?: string;
 }
-
-// any: the vars of versions gone by have no type left.
-export type Migration = (vars: Anything) => Anything;
 
 /** What a node is given. */
 export interface NodeContext<Vars> {
@@ -133,7 +127,7 @@ const unchecked: StandardSchemaV1 = {
   "~standard": { version: 1, vendor: "abstractruntime", validate: (value) => ({ value }) },
 };
 
-const workflowKeys = ["id", "version", "vars", "entry", "nodes", "effects", "migrations", "title"];
+const workflowKeys = ["id", "version", "vars", "entry", "nodes", "effects", "title"];
 
 function readWorkflow(definition: Record<string, unknown>): Workflow {
   if (typeof definition !== "object" || definition === null) {
@@ -162,7 +156,6 @@ function readWorkflow(definition: Record<string, unknown>): Workflow {
     );
   }
   const effects = readEffects(definition.effects, invalid);
-  const migrations = readMigrations(definition.migrations, version as number | string, invalid);
   return Object.freeze({
     id,
     version: version as number | string,
@@ -171,7 +164,6 @@ function readWorkflow(definition: Record<string, unknown>): Workflow {
     nodes,
     effects,
     varsSchema: vars,
-    migrations,
     edges: () => [...nodes].flatMap(([from, { to = [] }]) => to.map((target) => ({ from, to: target }))),
   });
 }
@@ -222,22 +214,6 @@ function readEffects(given: unknown, invalid: Invalid): Map<string, EffectDefini
     effects.set(type, effect.definition);
   }
   return effects;
-}
-
-function readMigrations(given: unknown, version: number | string, invalid: Invalid): Map<number, Migration> {
-  const migrations = new Map<number, Migration>();
-  if (given === undefined) return migrations;
-  if (typeof given !== "object" || given === null) return invalid("migrations is an object of functions, by version");
-  for (const [key, migrate] of Object.entries(given)) {
-    const from = Number(key);
-    if (typeof version !== "number") return invalid(`migrations need a version that is a number, and it is "${version}"`);
-    if (!Number.isInteger(from) || from < 1 || from >= version) {
-      return invalid(`migration "${key}" does not lead from an earlier version to version ${version}`);
-    }
-    if (typeof migrate !== "function") return invalid(`migration ${key} is not a function`);
-    migrations.set(from, migrate as Migration);
-  }
-  return migrations;
 }
 
 function checkName(name: unknown, what: string, invalid: Invalid): asserts name is string {

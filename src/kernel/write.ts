@@ -75,8 +75,13 @@ export class Writer {
     this.#broken ??= { error };
   }
 
-  /** Encodes, checks and folds. Either all drafts are appended or, with TOO_LARGE, none. */
-  append(drafts: readonly RecordDraft[], as: { node?: string } = {}): void {
+  /**
+   * Encodes, checks and folds. Either all drafts are appended or, with TOO_LARGE, none.
+   *
+   * @param as.isSmall The drafts hold nothing from users but an error, which is cut: they are recorded whatever the limit is, since
+   *   a run whose failure cannot be recorded would fail again for ever.
+   */
+  append(drafts: readonly RecordDraft[], as: { node?: string; isSmall?: boolean } = {}): void {
     const { runId, step, actorId, seq, head, open } = this.#state;
     const at = this.#host.now();
     let prev = head;
@@ -85,7 +90,7 @@ export class Writer {
       const node = as.node ?? (draft.effectId === undefined ? undefined : open[draft.effectId]?.node) ?? this.#state.node;
       const place = { runId, seq: seq + 1 + i, prev, at, step, node, actorId };
       const entry = encodeRecord(draft, place, this.#host.ids.salt(), this.#host.hashText);
-      this.#checkSize(`a ${draft.kind} record`, entry.stored.body as string, this.#host.limits.recordBytes);
+      if (!as.isSmall) this.#checkSize(`a ${draft.kind} record`, entry.stored.body as string, this.#host.limits.recordBytes);
       prev = entry.stored.hash;
       return entry;
     });

@@ -1,16 +1,100 @@
-/** Whether an answer fits the wait it is for. Checked where the answer is given, so that the answerer hears of it and the run waits on. */
+/**
+ * Answers: which wait one is for, and whether it fits. Checked where the answer is given, so that the answerer hears of it and the
+ * run waits on.
+ */
 import { createContext, Script } from "node:vm";
 import { type Schema, Validator } from "@cfworker/json-schema";
 import { AbstractRuntimeError, nearest } from "../kernel/errors.ts";
-import { isObject, type Json } from "../kernel/json.ts";
-import type { OpenEffect, WaitState } from "../kernel/run.ts";
+import type { Limits } from "../kernel/execute.ts";
+import { isObject, type Json, toJson } from "../kernel/json.ts";
+import { type OpenEffect, type RunState, statusOf, type WaitState } from "../kernel/run.ts";
 import { asksAboutUncertainty } from "../kernel/step.ts";
+import type { Mail, Message } from "../kernel/store.ts";
+
+interface Waiting {
+  effect: OpenEffect;
+  wait: WaitState;
+}
+
+/** An answer to the one wait that can be meant: a person's question before events and jobs. @throws See `Runtime.respond`. */
+export function respondMessage(state: RunState, mail: readonly Mail[], given: unknown, limits: Limits): Message {
+  const { runId } = state;
+  const open = unanswered(state, mail).filter(({ wait }) => wait.reason !== "until" && wait.reason !== "subworkflow");
+  const asked = open.filter(({ wait }) => wait.reason === "user");
+  const [candidate, another] = asked.length > 0 ? asked : open;
+  if (!candidate) throw notWaiting(state, mail.find(isAnswer)?.key ?? state.answered?.at(-1));
+  if (another) throw new AbstractRuntimeError("WAIT_AMBIGUOUS", { runId, open: open.map(({ wait }) => wait.waitKey) });
+  return messageTo(runId, candidate, given, limits);
+}
+
+/** An answer to the wait named. @throws See `Runtime.resume`. */
+export function resumeMessage(state: RunState, mail: readonly Mail[], waitKey: string, given: unknown, limits: Limits): Message {
+  const { runId } = state;
+  const open = unanswered(state, mail);
+  const candidate = open.find(({ wait }) => wait.waitKey === waitKey);
+  if (candidate) return messageTo(runId, candidate, given, limits);
+  const isAnswered = state.answered?.includes(waitKey) || mail.some((message) => isAnswer(message) && message.key === waitKey);
+  if (isAnswered || open.length === 0) throw notWaiting(state, isAnswered ? waitKey : undefined);
+  const keys = open.map(({ wait }) => wait.waitKey);
+  const suggestion = nearest(waitKey, keys);
+  throw new AbstractRuntimeError("WAIT_KEY_MISMATCH", { runId, waitKey, open: keys, ...(suggestion ? { suggestion } : {}) });
+}
+
+/** ALREADY_ANSWERED for a wait that had its answer, otherwise NOT_WAITING. */
+export function notWaiting(state: RunState, answeredKey: string | undefined): AbstractRuntimeError {
+  const { runId } = state;
+  if (answeredKey !== undefined) return new AbstractRuntimeError("ALREADY_ANSWERED", { runId, waitKey: answeredKey });
+  return new AbstractRuntimeError("NOT_WAITING", { runId, status: statusOf(state) });
+}
+
+/** The open waits whose answers are not on their way already. */
+function unanswered(state: RunState, mail: readonly Mail[]): Waiting[] {
+  const onTheWay = mail.filter(isAnswer).map(({ key }) => key);
+  return Object.values(state.open).flatMap((effect) => {
+    const { wait } = effect;
+    if (!wait) return [];
+    const sent = onTheWay.indexOf(wait.waitKey);
+    // Each message answers one wait, where several have the same key of their author's choice.
+    if (sent >= 0) onTheWay.splice(sent, 1);
+    return sent >= 0 ? [] : [{ effect, wait }];
+  });
+}
+
+function isAnswer({ kind }: Mail): boolean {
+  return kind === "answer";
+}
+
+function messageTo(runId: string, { effect, wait }: Waiting, given: unknown, limits: Limits): Message {
+  const payload = toJson(
+    wait.reason === "user" && typeof given === "string" ? { text: given } : given,
+    "answer",
+    limits.jsonDepth,
+  );
+  const sizeBytes = Buffer.byteLength(JSON.stringify(payload));
+  if (sizeBytes > limits.messageBytes) {
+    throw new AbstractRuntimeError("TOO_LARGE", {
+      what: `a message to run ${runId}`,
+      sizeBytes,
+      limitBytes: limits.messageBytes,
+    });
+  }
+  checkAnswer(runId, effect, wait, payload);
+  // One id for each question: a second answer to it is a duplicate, whoever gives it.
+  return {
+    id: `answer:${effect.key}:${effect.attempt}`,
+    runId,
+    kind: "answer",
+    key: wait.waitKey,
+    payload,
+    ifWaiting: effect.id,
+  };
+}
 
 /** Patterns in a schema run on a backtracking engine, so a check gets this long and no longer. */
 const checkMs = 100;
 
 /** @throws ANSWER_INVALID */
-export function checkAnswer(runId: string, effect: OpenEffect, wait: WaitState, payload: Json): void {
+function checkAnswer(runId: string, effect: OpenEffect, wait: WaitState, payload: Json): void {
   const refuse = (problem: string, suggestion?: string): never => {
     throw new AbstractRuntimeError("ANSWER_INVALID", {
       runId,

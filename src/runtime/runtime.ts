@@ -7,13 +7,13 @@ import { type AnyEffect, type EffectDefinition, isDefinedEffect, type Logger } f
 import { AbstractRuntimeError, checkOptions, nearest } from "../kernel/errors.ts";
 import { defaultLimits, type Limits } from "../kernel/execute.ts";
 import { restore } from "../kernel/fold.ts";
-import { equalJson, type Json, toJson } from "../kernel/json.ts";
+import { equalJson, type Json } from "../kernel/json.ts";
 import type { Anything } from "../kernel/typing.ts";
 import { decodeRecord, formatVersion, type LedgerRecord } from "../kernel/record.ts";
-import { isEnded, type OpenEffect, type RunState, type WaitState } from "../kernel/run.ts";
+import { isEnded, type RunState } from "../kernel/run.ts";
 import type { Capability, Loaded, Message, RunPage, RunQuery, Store } from "../kernel/store.ts";
 import type { Workflow } from "../kernel/workflow.ts";
-import { checkAnswer } from "./answer.ts";
+import { notWaiting, respondMessage, resumeMessage } from "./answer.ts";
 import { Scheduler, schedulerDefaults, type SchedulerOptions } from "./scheduler.ts";
 import { type Verification, verifyRun } from "./verify.ts";
 import { type Run, viewOf } from "./view.ts";
@@ -181,26 +181,13 @@ export class Runtime implements AsyncDisposable {
   ): Promise<RunOf<W>> {
     const begun = await this.#begin(workflow, options);
     const { runId } = begun.row;
-    const creating = this.store.create([begun], this.#scheduler.workerId);
-    // Awaited below in every case, but not before the first steps have run.
-    creating.catch(() => undefined);
-    if (options.runId !== undefined && !(await creating)[0]) {
+    const result = await this.#scheduler.begin(begun, options.runId !== undefined);
+    if (result === false) {
       await this.#checkSame(begun);
       const driven = await (this.#scheduler.driving(runId) ?? this.#scheduler.claim(runId));
       return (driven ? await this.get(runId) : await this.#undriven(runId)) as RunOf<W>;
     }
-    const lease = { workerId: this.#scheduler.workerId, epoch: 1 };
-    const loaded: Loaded = { row: begun.row, tail: [begun.record], mail: [], lease, now: this.#scheduler.now() };
-    // The first steps may share the transaction that creates the run; nothing leaves the process before it is durable.
-    try {
-      const result = await this.#scheduler.drive(loaded, undefined, { state: begun.state, created: creating });
-      await creating;
-      return (result ? viewOf(result.state, result.blocked) : await this.get(runId)) as RunOf<W>;
-    } catch (error) {
-      // Where the run could not be created, that is what the caller should hear of.
-      await creating;
-      throw error;
-    }
+    return (result ? viewOf(result.state, result.blocked) : await this.get(runId)) as RunOf<W>;
   }
 
   /**
@@ -231,31 +218,14 @@ export class Runtime implements AsyncDisposable {
    */
   async respond(runId: string, payload: unknown): Promise<void> {
     const { state, loaded } = await this.#restored(runId);
-    const open = waiting(state).filter(({ wait }) => wait.reason !== "until" && wait.reason !== "subworkflow");
-    const asked = open.filter(({ wait }) => wait.reason === "user");
-    const [candidate, another] = asked.length > 0 ? asked : open;
-    if (!candidate) throw this.#notWaiting(state, loaded);
-    if (another) throw new AbstractRuntimeError("WAIT_AMBIGUOUS", { runId, open: open.map(({ wait }) => wait.waitKey) });
-    await this.#answer(state, candidate, payload);
+    await this.#deliver(respondMessage(state, loaded.mail, payload, this.#host.limits));
   }
 
   /** Answers the wait named. As `respond`. @throws Also WAIT_KEY_MISMATCH. */
   async resume(runId: string, answer: { waitKey: string; payload?: unknown }): Promise<void> {
     checkOptions(answer, ["waitKey", "payload"], "resume()");
     const { state, loaded } = await this.#restored(runId);
-    const open = waiting(state);
-    const candidate = open.find(({ wait }) => wait.waitKey === answer.waitKey);
-    if (candidate) return this.#answer(state, candidate, answer.payload ?? null);
-    if (state.answered === answer.waitKey) throw new AbstractRuntimeError("ALREADY_ANSWERED", { runId, waitKey: answer.waitKey });
-    if (open.length === 0) throw this.#notWaiting(state, loaded);
-    const keys = open.map(({ wait }) => wait.waitKey);
-    const suggestion = nearest(answer.waitKey, keys);
-    throw new AbstractRuntimeError("WAIT_KEY_MISMATCH", {
-      runId,
-      waitKey: answer.waitKey,
-      open: keys,
-      ...(suggestion ? { suggestion } : {}),
-    });
+    await this.#deliver(resumeMessage(state, loaded.mail, answer.waitKey, answer.payload ?? null, this.#host.limits));
   }
 
   /** The run as it is stored. @throws RUN_NOT_FOUND, RECORD_CORRUPT, FORMAT_NEWER */
@@ -347,7 +317,8 @@ export class Runtime implements AsyncDisposable {
   async #undriven(runId: string): Promise<Run> {
     const loaded = await this.#load(runId);
     if (loaded.blocked) throw blockedError(runId, loaded);
-    if (loaded.lease && !isEnded(loaded.row)) throw new AbstractRuntimeError("RUN_BUSY", { runId, workerId: loaded.lease.workerId });
+    if (loaded.lease && !isEnded(loaded.row))
+      throw new AbstractRuntimeError("RUN_BUSY", { runId, workerId: loaded.lease.workerId });
     return this.get(runId);
   }
 
@@ -416,58 +387,29 @@ export class Runtime implements AsyncDisposable {
       [...nodes.keys()].sort(),
       [...effects.keys()].sort(),
     ]);
-    this.#named = hash("sha256", JSON.stringify([formatVersion, workflows.sort(), [...this.#effects.keys()].sort()])).slice(0, 16);
+    this.#named = hash("sha256", JSON.stringify([formatVersion, workflows.sort(), [...this.#effects.keys()].sort()])).slice(
+      0,
+      16,
+    );
     return this.#named;
   }
 
-  // ---- Answering ---------------------------------------------------------------------------------------------------
-
-  async #answer(state: RunState, { effect, wait }: Waiting, given: unknown): Promise<void> {
-    const { runId } = state;
-    const payload = toJson(
-      wait.reason === "user" && typeof given === "string" ? { text: given } : given,
-      "answer",
-      this.#host.limits.jsonDepth,
-    );
-    this.#checkMessage(runId, payload);
-    checkAnswer(runId, effect, wait, payload);
-    const message: Message = {
-      // One for each question: a second answer to it is a duplicate, whoever gives it.
-      id: `answer:${effect.key}:${effect.attempt}`,
-      runId,
-      kind: "answer",
-      key: wait.waitKey,
-      payload,
-      ifWaiting: effect.id,
-    };
-    const [delivery] = await this.store.deliver([message], this.#host.limits.mailboxMessages);
+  async #deliver(answer: Message): Promise<void> {
+    const { runId, key: waitKey } = answer;
+    const [delivery] = await this.store.deliver([answer], this.#host.limits.mailboxMessages);
     switch (delivery?.kind) {
       case "stored":
         return this.#scheduler.delivered(runId, delivery.holder);
       case "duplicate":
-        throw new AbstractRuntimeError("ALREADY_ANSWERED", { runId, waitKey: wait.waitKey });
+        throw new AbstractRuntimeError("ALREADY_ANSWERED", { runId, waitKey });
       case "full":
         throw new AbstractRuntimeError("MAILBOX_FULL", { runId, limit: delivery.limit });
-      case "no_run":
-        throw new AbstractRuntimeError("RUN_NOT_FOUND", { runId });
       default: {
-        const now = await this.#restored(runId);
-        throw this.#notWaiting(now.state, now.loaded);
+        // It moved on between the look and the delivery.
+        const { state } = await this.#restored(runId);
+        throw notWaiting(state, state.answered?.includes(waitKey) ? waitKey : undefined);
       }
     }
-  }
-
-  #checkMessage(runId: string, payload: Json): void {
-    const limitBytes = this.#host.limits.messageBytes;
-    const sizeBytes = Buffer.byteLength(JSON.stringify(payload));
-    if (sizeBytes > limitBytes)
-      throw new AbstractRuntimeError("TOO_LARGE", { what: `a message to run ${runId}`, sizeBytes, limitBytes });
-  }
-
-  #notWaiting(state: RunState, loaded: Loaded): AbstractRuntimeError {
-    const { runId, answered } = state;
-    if (answered !== undefined) return new AbstractRuntimeError("ALREADY_ANSWERED", { runId, waitKey: answered });
-    return new AbstractRuntimeError("NOT_WAITING", { runId, status: loaded.row.status });
   }
 
   // ---- Reading -----------------------------------------------------------------------------------------------------
@@ -538,15 +480,6 @@ function isWorkflow(value: unknown): value is Workflow {
 function checkNumber(option: string, value: unknown, least: number): void {
   if (value === undefined || (typeof value === "number" && value >= least)) return;
   throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} must be a number from ${least}` });
-}
-
-interface Waiting {
-  effect: OpenEffect;
-  wait: WaitState;
-}
-
-function waiting(state: RunState): Waiting[] {
-  return Object.values(state.open).flatMap((effect) => (effect.wait ? [{ effect, wait: effect.wait }] : []));
 }
 
 function outcomeOf(state: RunState): Json {

@@ -6,6 +6,7 @@ import type { Timer } from "../kernel/clock.ts";
 import { Driver, type DriveHost, type DriveResult } from "../kernel/drive.ts";
 import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
 import { restore } from "../kernel/fold.ts";
+import type { Begun } from "../kernel/begin.ts";
 import type { RunState } from "../kernel/run.ts";
 import type { Capability, Lease, Loaded } from "../kernel/store.ts";
 
@@ -31,8 +32,12 @@ export class Scheduler {
   readonly #options: Required<SchedulerOptions>;
   readonly #background: boolean;
   readonly #driving = new Map<string, Driving>();
+  /** What is under way with runs that are, or may be, leased to this worker: from before the call that leases one to its last commit. */
+  readonly #held = new Set<{ runId: string; settled: Promise<unknown> }>();
   /** Leases of runs that could not be driven on, and when to hand them back: not at once, or they would fail in a hot loop. */
   readonly #failed = new Map<string, { lease: Lease; at: number }>();
+  /** A call failed that may have leased runs to this worker all the same. Nobody would drive them. */
+  #adrift = false;
   #timer: Timer | undefined;
   #renewal: Timer | undefined;
   #looking: Promise<void> | undefined;
@@ -104,36 +109,79 @@ export class Scheduler {
 
   /** Claims one run, due or not, and drives it. Undefined when it cannot be claimed. */
   async claim(runId: string, maxSteps?: number): Promise<DriveResult | undefined> {
-    const [loaded] = await this.#host.store.claim(this.#worker, { limit: 1, runId });
-    return loaded ? this.drive(loaded, maxSteps) : undefined;
+    if (this.#adrift) await this.#findAdrift();
+    return this.#hold(runId, async () => {
+      const [loaded] = await this.#leasing(this.#host.store.claim(this.#worker, { limit: 1, runId }));
+      return loaded && this.#drive(loaded, maxSteps);
+    });
+  }
+
+  /**
+   * Creates a run and drives it. The first steps may share the transaction that creates it; nothing leaves the process before it is
+   * durable. With `mayExist`, a run that exists is left alone and the answer is false.
+   */
+  begin(begun: Begun, mayExist: boolean): Promise<DriveResult | undefined | false> {
+    return this.#hold(begun.row.runId, async () => {
+      const creating = this.#leasing(this.#host.store.create([begun], this.workerId));
+      // Awaited below in every case, but not before the first steps have run.
+      creating.catch(() => undefined);
+      if (mayExist && !(await creating)[0]) return false;
+      const lease = { workerId: this.workerId, epoch: 1 };
+      const loaded: Loaded = { row: begun.row, tail: [begun.record], mail: [], lease, now: this.now() };
+      try {
+        return await this.#drive(loaded, undefined, { state: begun.state, created: creating });
+      } finally {
+        // Where the run could not be created, that is what the caller should hear of.
+        await creating;
+      }
+    });
   }
 
   /** Drives a run that is leased to this worker. */
-  async drive(
+  async #drive(
     loaded: Loaded,
     maxSteps?: number,
-    begun?: { state: RunState; created?: Promise<unknown> },
+    begun?: { state: RunState; created: Promise<unknown> },
   ): Promise<DriveResult | undefined> {
     const lease = loaded.lease as Lease;
     const { runId } = loaded.row;
-    const restored = begun ? { state: begun.state, tailBytes: 0 } : await this.#restore(loaded, lease);
-    if (!restored) return undefined;
-    const driver = new Driver(this.#host, { ...loaded, lease }, restored, begun?.created);
-    const done = driver.drive(maxSteps);
-    this.#driving.set(runId, { driver, done });
-    if (this.#stopped) driver.stop();
     try {
+      const restored = begun ? { state: begun.state, tailBytes: 0 } : await this.#restore(loaded, lease);
+      if (!restored) return undefined;
+      const driver = new Driver(this.#host, { ...loaded, lease }, restored, begun?.created);
+      const done = driver.drive(maxSteps);
+      this.#driving.set(runId, { driver, done });
+      if (this.#stopped) driver.stop();
       return await done;
     } catch (error) {
       if (this.#background) this.#failed.set(runId, { lease, at: this.#host.clock.now() + this.#options.pollMs });
-      else
-        await this.#handBack(runId, lease).catch((unreached: unknown) =>
+      else {
+        await this.#leasing(this.#handBack(runId, lease)).catch((unreached: unknown) =>
           this.#host.log.error("a lease could not be handed back", { runId, error: unreached }),
         );
+      }
       throw error;
     } finally {
       this.#driving.delete(runId);
-      if (this.#driving.size < this.#options.concurrency) this.look();
+    }
+  }
+
+  #hold<T>(runId: string, action: () => Promise<T>): Promise<T> {
+    const settled = action();
+    const entry = { runId, settled };
+    this.#held.add(entry);
+    return settled.finally(() => {
+      this.#held.delete(entry);
+      if (this.#held.size < this.#options.concurrency) this.look();
+    });
+  }
+
+  async #leasing<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      this.#adrift = true;
+      throw error;
     }
   }
 
@@ -145,7 +193,7 @@ export class Scheduler {
     this.#timer?.cancel();
     await this.#looking;
     for (const { driver } of this.#driving.values()) driver.stop();
-    const settled = Promise.allSettled([...this.#driving.values()].map(({ done }) => done));
+    const settled = this.#settled();
     let deadline: Timer | undefined;
     const late = new Promise<void>((resolve) => {
       deadline = this.#host.clock.setTimer(resolve, timeoutMs, true);
@@ -157,6 +205,11 @@ export class Scheduler {
     this.#retired = true;
     this.#renewal?.cancel();
     await this.#host.store.retire(this.workerId);
+  }
+
+  /** When nothing is under way with any run, begun while this waited or not. */
+  async #settled(): Promise<void> {
+    while (this.#held.size > 0) await Promise.allSettled([...this.#held].map(({ settled }) => settled));
   }
 
   /** The state, rebuilt from the ledger when the checkpoint is bad. What cannot be rebuilt is set aside, alone (L7). */
@@ -183,14 +236,16 @@ export class Scheduler {
 
   async #claimDue(): Promise<void> {
     try {
+      if (this.#adrift) await this.#findAdrift();
       for (const [runId, { lease, at }] of this.#failed) if (at <= this.#host.clock.now()) await this.#handBack(runId, lease);
       for (;;) {
-        const limit = this.#options.concurrency - this.#driving.size;
+        const limit = this.#options.concurrency - this.#held.size;
         if (limit <= 0 || this.#stopped) return;
-        const claimed = await this.#host.store.claim(this.#worker, { limit });
+        const claimed = await this.#leasing(this.#host.store.claim(this.#worker, { limit }));
         for (const loaded of claimed) {
-          this.drive(loaded).catch((error: unknown) =>
-            this.#host.log.error("a run could not be driven on", { runId: loaded.row.runId, error }),
+          const { runId } = loaded.row;
+          this.#hold(runId, () => this.#drive(loaded)).catch((error: unknown) =>
+            this.#host.log.error("a run could not be driven on", { runId, error }),
           );
         }
         if (claimed.length < limit) break;
@@ -206,6 +261,34 @@ export class Scheduler {
 
   #schedule(delayMs: number): void {
     if (!this.#stopped) this.#timer = this.#host.clock.setTimer(() => this.look(), delayMs);
+  }
+
+  /** Hands back what is leased to this worker without its knowledge. */
+  async #findAdrift(): Promise<void> {
+    const { store } = this.#host;
+    this.#adrift = false;
+    try {
+      for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
+        const page = await store.query({
+          status: ["running", "waiting"],
+          limit: 1_000,
+          ...(cursor === undefined ? {} : { cursor }),
+        });
+        for (const { runId, holder } of page.runs) {
+          if (holder !== this.workerId || this.#knows(runId)) continue;
+          const lease = (await store.load(runId))?.lease;
+          if (lease?.workerId === this.workerId && !this.#knows(runId)) await store.release(runId, lease, {});
+        }
+        cursor = page.next;
+      }
+    } catch (error) {
+      this.#adrift = true;
+      throw error;
+    }
+  }
+
+  #knows(runId: string): boolean {
+    return this.#failed.has(runId) || [...this.#held].some((held) => held.runId === runId);
   }
 
   /** Does nothing when the lease was lost. */

@@ -440,13 +440,11 @@ describe("effects", () => {
   });
 
   test("options are checked", () => {
-    defineEffect("a", { undo: refund, policy: { maxAttempts: 2, backoff: { initialMs: 5 } }, onUncertain: "ask", run: () => 1 });
+    defineEffect("a", { policy: { maxAttempts: 2, backoff: { initialMs: 5 } }, onUncertain: "ask", run: () => 1 });
     // @ts-expect-error maxAttempt is misspelt
     expect(() => defineEffect("a", { policy: { maxAttempt: 2 }, run: () => 1 })).toThrow('"maxAttempts"');
     // @ts-expect-error "repeat" is not a choice
     expect(() => defineEffect("a", { onUncertain: "repeat", run: () => 1 })).toThrow("INVALID_OPTION");
-    // @ts-expect-error undo is an effect
-    expect(() => defineEffect("a", { undo: () => 1, run: () => 1 })).toThrow("INVALID_OPTION");
     expectTypeOf(definite(new RangeError("x"))).toEqualTypeOf<RangeError>();
     expectTypeOf(permanent("x")).toEqualTypeOf<Error>();
   });

@@ -78,7 +78,10 @@ export async function sqliteStore(path: string, options: SqliteOptions = {}): Pr
 /** A new directory is for its owner only; the conventional one also keeps itself out of version control. */
 function prepareDirectory(directory: string): void {
   if (existsSync(directory)) return;
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  // One by one: where a directory cannot be made at all, such as in /proc, a recursive mkdir tries for ever.
+  const missing = [directory];
+  for (let parent = dirname(directory); !existsSync(parent); parent = dirname(parent)) missing.push(parent);
+  for (const path of missing.reverse()) mkdirSync(path, { mode: 0o700 });
   chmodSync(directory, 0o700);
   if (directory.endsWith(".abstractruntime")) writeFileSync(`${directory}/.gitignore`, "*\n");
 }

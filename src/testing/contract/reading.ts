@@ -100,7 +100,8 @@ export const readingCases: Record<string, Case> = {
     }
     for (const [at, state] of states.entries()) {
       const loaded = await world.load(holder.runId, { at });
-      const checkpointSeq = [8, 5, 2].find((seq) => seq <= at);
+      // The first of the three was dropped when the third was written.
+      const checkpointSeq = [8, 5].find((seq) => seq <= at);
       assert.equal(loaded.checkpoint?.seq, checkpointSeq);
       assert.deepEqual(seqsOf(loaded.tail), range(checkpointSeq === undefined ? 0 : checkpointSeq + 1, at + 1));
       same(foldedOf(loaded), state);
