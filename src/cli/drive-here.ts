@@ -1,0 +1,158 @@
+/** Driving a run in this process, for as long as it moves by itself; Ctrl-C hands it back. Shared by `run` and `respond --file`. */
+import { isError, type Run, type Runtime } from "../index.ts";
+import { ask } from "./ask.ts";
+import { type Cli, nextCommand } from "./command.ts";
+import { childOf, explain, failureOf, printExplanation } from "./explain.ts";
+import { openRuntime } from "./open-runtime.ts";
+import { problemOf, tell } from "./problem.ts";
+import { questionsOf } from "./question.ts";
+import type { WorkflowFile } from "./workflow-file.ts";
+
+export interface DriveOptions {
+  /** Stay until the run ends, whatever it waits for. */
+  wait?: boolean;
+  /** Ask the person here when it waits for one. */
+  interactive?: boolean;
+}
+
+/** What goes on by itself sooner than this is waited for here. */
+export const patienceMs = 10_000;
+
+/** @param begin Starts or wakes the run, and says which. */
+export async function driveHere(
+  cli: Cli,
+  file: WorkflowFile,
+  options: DriveOptions,
+  begin: (runtime: Runtime) => Promise<string>,
+): Promise<number> {
+  const { terminal } = cli;
+  const broken = Promise.withResolvers<never>();
+  const interrupt = Promise.withResolvers<"interrupted">();
+  broken.promise.catch(() => {}); // Heard by whoever races it below.
+  let runId: string | undefined;
+  const runtime = await openRuntime(cli, {
+    workflows: file.workflows,
+    scheduler: true,
+    failed: (error, ofRun) => {
+      if ((runId !== undefined && ofRun === runId) || (isError(error) && error.code.startsWith("STORE_"))) broken.reject(error);
+    },
+  });
+  const ignore = terminal.io.onInterrupt(() => {
+    terminal.note("Stopping: what is under way gets up to 10 seconds to finish. Ctrl-C again leaves at once.");
+    interrupt.resolve("interrupted");
+  });
+  try {
+    runId = await begin(runtime);
+    for (;;) {
+      const settling = settle(runtime, runId, file, options);
+      settling.catch(() => {}); // When interrupted, it ends by finding the runtime stopped.
+      const run = await Promise.race([settling, interrupt.promise, broken.promise]);
+      if (run === "interrupted") return await leave(cli, runtime, runId, file);
+      if (options.interactive && (await answered(cli, runtime, run))) continue;
+      return await report(cli, runtime, run, file);
+    }
+  } finally {
+    const slow = setTimeout(
+      () => terminal.note("Other runs of these workflows are under way here; they get up to 10 seconds to finish."),
+      1_000,
+    );
+    await runtime.stop();
+    clearTimeout(slow);
+    ignore();
+  }
+}
+
+/** Asks until an answer is taken. False when there is nothing to ask, or the person does not want to answer. */
+async function answered(cli: Cli, runtime: Runtime, run: Run): Promise<boolean> {
+  const [question] = questionsOf(run);
+  if (question?.reason !== "user") return false;
+  for (;;) {
+    const answer = await ask(cli.terminal, question);
+    if (!answer) return false;
+    try {
+      await runtime.resume(run.runId, { waitKey: question.waitKey, payload: answer.payload });
+      return true;
+    } catch (error) {
+      // Somebody else was faster: what they answered is as good.
+      if (isError(error, "ALREADY_ANSWERED") || isError(error, "NOT_WAITING")) return true;
+      if (!isError(error, "ANSWER_INVALID")) throw error;
+      tell(cli.terminal, problemOf(error), false);
+    }
+  }
+}
+
+async function leave(cli: Cli, runtime: Runtime, runId: string, file: WorkflowFile): Promise<number> {
+  await runtime.stop();
+  const next = nextCommand(cli, "run", [file.path], { id: runId });
+  if (cli.json) cli.terminal.json({ interrupted: true, runId, next });
+  else cli.terminal.note(`Run ${runId} keeps everything that it has done. It goes on with:\n  ${next}`);
+  return 130;
+}
+
+async function report(cli: Cli, runtime: Runtime, run: Run, file: WorkflowFile): Promise<number> {
+  const { terminal } = cli;
+  const failure = failureOf(run);
+  if (cli.json) {
+    terminal.json(run);
+  } else if (run.status === "completed") {
+    terminal.line(`Run ${run.runId} completed.`, "green");
+    terminal.value(run.output ?? null);
+  } else if (failure) {
+    const told = problemOf(failure);
+    tell(
+      terminal,
+      run.status === "failed" ? { ...told, hint: `See \`${nextCommand(cli, "ledger", [run.runId])}\`.` } : told,
+      false,
+    );
+  } else {
+    printExplanation(terminal, await explain(cli, runtime, run.runId, file.path));
+  }
+  return failure ? 1 : 0;
+}
+
+// ---- Waiting for it ------------------------------------------------------------------------------------------------
+
+/** The run, once it has ended, is blocked, or does not go on by itself soon. */
+async function settle(runtime: Runtime, runId: string, file: WorkflowFile, { wait = false }: DriveOptions): Promise<Run> {
+  for (let pollMs = 5; ; pollMs = Math.min(200, pollMs * 2)) {
+    const moves = wait || (await movesOn(runtime, runId, file));
+    if ((await stops(runtime, runId, moves ? pollMs : 0)) || !moves) return runtime.get(runId);
+  }
+}
+
+/** Whether a run that has not ended goes on without anybody doing anything: held, due soon, or waiting for a child that does. */
+async function movesOn(runtime: Runtime, runId: string, file: WorkflowFile): Promise<boolean> {
+  const loaded = await runtime.store.load(runId);
+  if (!loaded) return false;
+  const { row, lease, blocked, now } = loaded;
+  if (row.status === "completed" || row.status === "failed" || row.status === "cancelled") return false;
+  if (lease) return true;
+  if (row.paused || !file.workflows.some(({ id }) => id === row.workflowId)) return false;
+  if (blocked && (await stops(runtime, runId, 0))) return false;
+  if (row.wakeAt !== null && row.wakeAt - now <= patienceMs) return true;
+  if (!row.waits.some(({ reason }) => reason === "subworkflow")) return false;
+  const run = await runtime.get(runId);
+  for (const wait of run.waits) {
+    const childId = childOf(wait);
+    if (childId !== undefined && (await movesOn(runtime, childId, file))) return true;
+  }
+  return false;
+}
+
+/** Whether a run ends, or turns out to be blocked for this process too, within a time. Ends are heard of at once. */
+async function stops(runtime: Runtime, runId: string, timeoutMs: number): Promise<boolean> {
+  try {
+    await runtime.result(runId, { timeoutMs });
+    return true;
+  } catch (error) {
+    if (isError(error, "RESULT_TIMEOUT")) return false;
+    if (
+      isError(error, "RUN_FAILED") ||
+      isError(error, "RUN_CANCELLED") ||
+      isError(error, "RUN_BLOCKED") ||
+      isError(error, "RUN_QUARANTINED")
+    )
+      return true;
+    throw error;
+  }
+}

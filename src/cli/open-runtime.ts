@@ -1,0 +1,98 @@
+/** From `--store` to a runtime, and back: what is opened here is closed here. */
+import { existsSync } from "node:fs";
+import { inspect } from "node:util";
+import { AbstractRuntimeError, createRuntime, isError, type Logger, type Runtime, type Store, type Workflow } from "../index.ts";
+import { sqliteStore } from "../stores/sqlite/index.ts";
+import { type Cli, nextCommand } from "./command.ts";
+import { nearest } from "./nearest.ts";
+import { Advised, wrongUse } from "./problem.ts";
+import type { Terminal } from "./terminal.ts";
+
+const kinds = ["sqlite"];
+
+/** The path of a SQLite store. @throws INVALID_OPTION */
+export function storePath(given: string): string {
+  const [, kind, path] = /^([a-z]{2,}):(.*)$/is.exec(given) ?? [];
+  const refuse = (problem: string, hint: string): never => {
+    throw wrongUse("--store", problem, hint);
+  };
+  if (kind === undefined || path === undefined)
+    return refuse(`--store "${given}" does not say which kind of store it is`, `Did you mean "sqlite:${given}"?`);
+  if (!kinds.includes(kind)) {
+    const suggestion = nearest(kind, kinds);
+    return refuse(
+      `--store "${given}" names an unknown kind of store, "${kind}" (known: ${kinds.join(", ")})`,
+      suggestion ? `Did you mean "${suggestion}:${path}"?` : "Write it as sqlite:PATH.",
+    );
+  }
+  if (path === "" || path === ":memory:")
+    return refuse(`--store "${given}" names no file`, "Write it as sqlite:PATH; a store in memory would end with this command.");
+  return path;
+}
+
+/** @throws STORE_UNAVAILABLE when there is no store: whoever only looks must not make one. */
+export function requireStore(cli: Cli): void {
+  if (existsSync(storePath(cli.store))) return;
+  throw new Advised(
+    new AbstractRuntimeError("STORE_UNAVAILABLE", { store: cli.store, problem: "there is no such file" }),
+    `Start a first run with \`${nextCommand(cli, "run", ["FILE"])}\`, or name another store with --store.`,
+  );
+}
+
+/** For looking: drives nothing. */
+export async function reading<T>(cli: Cli, use: (runtime: Runtime) => Promise<T>): Promise<T> {
+  requireStore(cli);
+  const runtime = await openRuntime(cli, { scheduler: false });
+  try {
+    return await use(runtime);
+  } finally {
+    await runtime.stop();
+  }
+}
+
+/** Opens a runtime over the store, which it creates where it is missing. Whoever calls stops it. */
+export async function openRuntime(
+  cli: Cli,
+  { workflows = [], scheduler, failed }: { workflows?: readonly Workflow[]; scheduler: boolean; failed?: Failed },
+): Promise<Runtime> {
+  const store = await sqliteStore(storePath(cli.store));
+  // The runtime closes the store, also when it cannot be made.
+  return createRuntime({
+    store: scheduler ? store : withoutWorker(store),
+    workflows,
+    scheduler,
+    log: logger(cli.terminal, cli.debug, failed),
+  });
+}
+
+/** Whoever drives nothing is no worker: nothing is written to say that it lives. */
+function withoutWorker(store: Store): Store {
+  const quiet: Partial<Store> = { renew: async () => Date.now(), retire: async () => {} };
+  return new Proxy(store, {
+    get(target, key: keyof Store) {
+      const member = quiet[key] ?? target[key];
+      return typeof member === "function" ? member.bind(target) : member;
+    },
+  });
+}
+
+/** Hears of what keeps a run, or all of them, from being driven. */
+type Failed = (error: unknown, runId: unknown) => void;
+
+function logger(terminal: Terminal, debug: boolean, failed: Failed = () => {}): Logger {
+  const note =
+    (level: string) =>
+    (message: string, fields: Record<string, unknown> = {}): void => {
+      const { error, ...rest } = fields;
+      // Its run was handed back because this process stops: that was asked for.
+      if (isError(error, "RUNTIME_STOPPED") && !debug) return;
+      if (error !== undefined && level === "error") failed(error, rest.runId);
+      const why = error instanceof Error ? [error.message] : [];
+      const more = Object.entries(rest).map(
+        ([name, value]) =>
+          `${name}=${typeof value === "string" ? value : inspect(value, { breakLength: Number.POSITIVE_INFINITY })}`,
+      );
+      terminal.note(`${level}: ${[message, ...why, ...more].join("  ")}`, level === "error" ? "red" : "dim");
+    };
+  return { debug: debug ? note("debug") : () => {}, info: note("info"), warn: note("warning"), error: note("error") };
+}

@@ -1,0 +1,305 @@
+// What bad input gets: a code, a next step, the right exit code, and never a stack.
+import { DatabaseSync } from "node:sqlite";
+import { existsSync, writeFileSync } from "node:fs";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { sqliteStore } from "../../src/stores/sqlite/index.ts";
+import { CommandLine, fixture } from "./command-line.ts";
+
+const approval = fixture("approval.ts");
+const several = fixture("several.ts");
+const line = new CommandLine();
+const vars = '{"topic":"Durability"}';
+
+beforeAll(async () => {
+  await line.ar("run", approval, "--id", "waiting-1", "--vars", vars);
+  await line.ar("run", approval, "--id", "waiting-2", "--vars", vars);
+  await line.ar("run", approval, "--id", "ended-1", "--vars", vars);
+  await line.ar("respond", "ended-1", "yes", "--file", approval);
+  await line.ar("run", several, "--workflow", "many", "--id", "many-1");
+  await line.ar("run", several, "--workflow", "parent", "--id", "parent-1");
+  writeFileSync(line.path("text.db"), "This is a text, and not a database at all. ".repeat(30));
+  writeFileSync(line.path("empty.ts"), "export const nothing = 1;");
+  writeFileSync(line.path("syntax.ts"), "export const x: = 3;");
+  writeFileSync(line.path("throws.mjs"), 'throw new Error("not today");');
+  writeFileSync(line.path("missing.ts"), 'import "no-such-package-anywhere";');
+  writeFileSync(line.path("data.json"), "{}");
+});
+afterAll(() => line.remove());
+
+const at = (name: string): string => line.path(name);
+
+test.each<[what: string, args: () => string[], exitCode: number, said: RegExp]>([
+  ["no command", () => [], 2, /^Usage: abstractruntime/],
+  [
+    "an unknown command",
+    () => ["lss"],
+    2,
+    /^INVALID_OPTION: unknown command 'lss'\.\nDid you mean ls\? See `abstractruntime --help`\.\n$/,
+  ],
+  [
+    "an unknown option",
+    () => ["ls", "--limti", "3"],
+    2,
+    /^INVALID_OPTION: unknown option '--limti'\.\nDid you mean --limit\? See `abstractruntime ls --help`\.\n$/,
+  ],
+  [
+    "an option without its value",
+    () => ["run", approval, "--vars"],
+    2,
+    /^INVALID_OPTION: option '--vars <json>' argument missing\.\nSee `abstractruntime run --help`/,
+  ],
+  [
+    "a missing argument",
+    () => ["show"],
+    2,
+    /^INVALID_OPTION: missing required argument 'run'\.\nSee `abstractruntime show --help`/,
+  ],
+  ["too many arguments", () => ["show", "a", "b"], 2, /^INVALID_OPTION: too many arguments for 'show'/],
+  ["an unknown status", () => ["ls", "--status", "runing"], 2, /^INVALID_OPTION: --status "runing" .+\nDid you mean "running"\?/],
+  ["a limit that is no number", () => ["ls", "--limit", "0x"], 2, /^INVALID_OPTION: --limit "0x" is not a whole number/],
+  ["a limit of nothing", () => ["ls", "--limit", "0"], 2, /^INVALID_OPTION: --limit "0"/],
+
+  [
+    "an unknown kind of store",
+    () => ["ls", "--store", "sqlit:x"],
+    2,
+    /^INVALID_OPTION: .*unknown kind of store, "sqlit" .*\nDid you mean "sqlite:x"\?/,
+  ],
+  ["a store of no kind", () => ["ls", "--store", "./x.db"], 2, /^INVALID_OPTION: .*\nDid you mean "sqlite:\.\/x\.db"\?/],
+  ["a store without a path", () => ["ls", "--store", "sqlite:"], 2, /^INVALID_OPTION: .*names no file/],
+  ["a store in memory", () => ["run", approval, "--store", "sqlite::memory:"], 2, /^INVALID_OPTION: .*names no file/],
+  [
+    "a store that is not there",
+    () => ["ls", "--store", `sqlite:${at("none.db")}`],
+    1,
+    /^STORE_UNAVAILABLE: .*there is no such file\.\nStart a first run with `abstractruntime run FILE --store sqlite:/,
+  ],
+  ["a store that is no database", () => ["ls", "--store", `sqlite:${at("text.db")}`], 1, /^STORE_CORRUPT: /],
+  ["a store that is a directory", () => ["ls", "--store", `sqlite:${line.directory}`], 1, /^STORE_UNAVAILABLE: /],
+
+  [
+    "vars that are not JSON",
+    () => ["run", approval, "--vars", "{topic"],
+    2,
+    /^INVALID_OPTION: --vars is not JSON: .+\nWrite them as one word/,
+  ],
+  ["vars that are no object", () => ["run", approval, "--vars", "[1]"], 2, /^INVALID_OPTION: --vars is not a JSON object/],
+  [
+    "vars that do not fit",
+    () => ["run", approval, "--vars", '{"topic":1}'],
+    1,
+    /^VARS_INVALID: .+topic.+\nCorrect the vars; no run was started\.\n$/,
+  ],
+  [
+    "a file that is not there",
+    () => ["run", fixture("aproval.ts")],
+    2,
+    /^FILE_INVALID: .+there is no such file\.\nDid you mean "approval\.ts"\?/,
+  ],
+  ["a directory for a file", () => ["graph", line.directory], 2, /^FILE_INVALID: .+it is not a file/],
+  ["a file that is no module", () => ["run", at("data.json")], 2, /^FILE_INVALID: .+Node loads no "\.json" file/],
+  [
+    "a file without a workflow",
+    () => ["run", at("empty.ts")],
+    2,
+    /^FILE_INVALID: .+it exports no workflow \(it exports: nothing\)/,
+  ],
+  ["a file with a wrong syntax", () => ["run", at("syntax.ts")], 2, /^FILE_INVALID: /],
+  ["a file that throws", () => ["run", at("throws.mjs")], 2, /^FILE_INVALID: .+Error: not today.*\nMend the file/],
+  ["a file that imports what is not installed", () => ["run", at("missing.ts")], 2, /^FILE_INVALID: .+no-such-package-anywhere/],
+  [
+    "a choice of workflows",
+    () => ["run", several],
+    2,
+    /^INVALID_OPTION: .+exports several workflows: .*child.*\nChoose one with --workflow/,
+  ],
+  [
+    "an unknown workflow",
+    () => ["run", several, "--workflow", "parnet"],
+    2,
+    /^INVALID_OPTION: .+exports no workflow "parnet".+\nDid you mean "parent"\?/,
+  ],
+  [
+    "an id that is too long",
+    () => ["run", approval, "--vars", vars, "--id", "x".repeat(201)],
+    2,
+    /^INVALID_OPTION: runId must be text of 1 to 200/,
+  ],
+  [
+    "a second start with other vars",
+    () => ["run", approval, "--id", "waiting-1", "--vars", '{"topic":"x"}'],
+    1,
+    /^RUN_EXISTS: run waiting-1 exists with other vars\.\nChoose another --id/,
+  ],
+  [
+    "a second start of another workflow",
+    () => ["run", several, "--id", "waiting-1"],
+    2,
+    /^INVALID_OPTION: run waiting-1 is one of workflow "approval", and .+ exports/,
+  ],
+  [
+    "--interactive without a terminal",
+    () => ["run", approval, "--interactive"],
+    2,
+    /^INVALID_OPTION: --interactive needs a terminal/,
+  ],
+
+  [
+    "an unknown run",
+    () => ["show", "nothing-like-it"],
+    1,
+    /^RUN_NOT_FOUND: there is no run nothing-like-it in this store\.\nList runs with/,
+  ],
+  ["a mistyped run", () => ["why", "waitnig-1"], 1, /^RUN_NOT_FOUND: .+\nDid you mean "waiting-1"\?/],
+  ["a mistyped beginning of a run", () => ["ledger", "endde"], 1, /^RUN_NOT_FOUND: .+\nDid you mean "ended-1"\?/],
+  [
+    "an ambiguous beginning",
+    () => ["verify", "wait"],
+    2,
+    /^INVALID_OPTION: "wait" is the beginning of several run ids: waiting-2, waiting-1\.\nGive more of the id/,
+  ],
+  [
+    "a beginning that is too short",
+    () => ["show", "end"],
+    2,
+    /^INVALID_OPTION: "end" is too short.+\nGive at least 4 characters/,
+  ],
+
+  ["no answer and no terminal", () => ["respond", "waiting-1"], 2, /^INVALID_OPTION: there is no ANSWER, and no terminal/],
+  ["two answers", () => ["respond", "waiting-1", "yes", "--json-answer", "{}"], 2, /^INVALID_OPTION: there are two answers/],
+  [
+    "an answer that is not JSON",
+    () => ["respond", "waiting-1", "--json-answer", "{yes"],
+    2,
+    /^INVALID_OPTION: --json-answer is not JSON/,
+  ],
+  [
+    "an answer that is no choice",
+    () => ["respond", "waiting-1", "yess"],
+    1,
+    /^ANSWER_INVALID: .+"yess" is not one of: yes, no\.\nDid you mean "yes"\? The run still waits/,
+  ],
+  [
+    "a wrong key",
+    () => ["respond", "waiting-1", "yes", "--key", "user:x"],
+    1,
+    /^WAIT_KEY_MISMATCH: .+ it waits under: user:waiting-1:ask:1|^WAIT_KEY_MISMATCH: /,
+  ],
+  [
+    "an ambiguous wait",
+    () => ["respond", "many-1", "yes"],
+    1,
+    /^WAIT_AMBIGUOUS: .+\nName the one to answer with --key, for example --key user:many-1:a:1\.0\.\n$/,
+  ],
+  ["a run that ended", () => ["respond", "ended-1", "yes"], 1, /^ALREADY_ANSWERED: .+\nThe first answer stands\.\n$/],
+  [
+    "a run that waits for its child",
+    () => ["respond", "parent-1", "yes"],
+    1,
+    /^NOT_WAITING: .+\nIt waits for something else\. Next: abstractruntime respond \S+ ANSWER/,
+  ],
+  [
+    "an answer with the wrong code",
+    () => ["respond", "waiting-1", "yes", "--file", several],
+    2,
+    /^INVALID_OPTION: .+does not export workflow "approval".+\n.*nothing was answered/,
+  ],
+  ["--lift for all", () => ["verify", "--lift"], 2, /^INVALID_OPTION: --lift is for one run/],
+  [
+    "a run of another workflow",
+    () => ["graph", several, "--workflow", "child", "--run", "waiting-1"],
+    2,
+    /^INVALID_OPTION: run waiting-1 is one of workflow "approval"/,
+  ],
+])("%s", async (_, args, exitCode, said) => {
+  const plain = await line.ar(...args());
+  expect(plain.err).toMatch(said);
+  expect(plain.err).not.toMatch(/^ {4}at /m);
+  expect(plain.out).toBe("");
+  expect(plain.code).toBe(exitCode);
+  if (args().length === 0) return;
+
+  // The same as data: one JSON value on stdout, nothing else.
+  const { code, json, err } = await line.ar(...args(), "--json");
+  expect(json.error).toEqual({
+    code: expect.stringMatching(/^[A-Z_]+$/),
+    message: expect.any(String),
+    hint: expect.stringMatching(/./),
+    fields: expect.any(Object),
+  });
+  expect(err).toBe("");
+  expect(code).toBe(exitCode);
+});
+
+test("what was refused changed nothing", async () => {
+  expect((await line.ar("show", "waiting-1", "--json")).json).toMatchObject({ status: "waiting", vars: { topic: "Durability" } });
+  expect((await line.ar("verify")).code).toBe(0);
+  expect(existsSync(at("none.db"))).toBe(false);
+});
+
+test("--debug shows where a problem comes from", async () => {
+  const { err, code } = await line.ar("run", at("throws.mjs"), "--debug");
+  expect(err).toMatch(/^FILE_INVALID: /);
+  expect(err).toMatch(/Caused by: Error: not today\n {4}at /);
+  expect(code).toBe(2);
+});
+
+test("a damaged record is found, shown as far as it can be read, and never lifted", async () => {
+  const damaged = new CommandLine();
+  await damaged.ar("run", approval, "--id", "forged", "--vars", vars);
+  await damaged.ar("run", approval, "--id", "sound", "--vars", vars);
+  const database = new DatabaseSync(damaged.storePath);
+  database.exec(`UPDATE records SET body = replace(body, 'Durability', 'Forgery') WHERE header LIKE '%"forged"%run_started%'`);
+  database.close();
+
+  const one = await damaged.ar("verify", "forged", "--lift");
+  expect(one.out).toMatch(/Run forged does not verify:\n {2}record 0: its body does not match its header\n/);
+  expect(one.err).toMatch(/Nothing was lifted/);
+  expect(one.code).toBe(1);
+
+  const all = await damaged.ar("verify", "--json");
+  expect(all.json).toMatchObject({ ok: false, runs: 2, failed: [{ runId: "forged", ok: false }] });
+  expect(all.code).toBe(1);
+  expect((await damaged.ar("verify")).out).toMatch(/1 of 2 runs do not verify/);
+  expect((await damaged.ar("ledger", "forged")).out).toMatch(/Forgery/);
+  damaged.remove();
+});
+
+test("a ledger with bodies that are gone or broken shows what is left, and says so", async () => {
+  const damaged = new CommandLine();
+  await damaged.ar("run", approval, "--id", "holes", "--vars", vars);
+  const database = new DatabaseSync(damaged.storePath);
+  database.exec(
+    "UPDATE records SET body = NULL WHERE header LIKE '%run_started%'; UPDATE records SET body = '{' WHERE header LIKE '%parked%'",
+  );
+  database.close();
+  const table = await damaged.ar("ledger", "holes");
+  expect(table.out).toMatch(/^0 .+ run_started .+\(its body was withheld\)\n1 .+ parked .+\(its body is not JSON\)\n$/m);
+  const [first] = (await damaged.ar("ledger", "holes", "--json")).out.split("\n");
+  expect(JSON.parse(first!)).toMatchObject({ body: null });
+  damaged.remove();
+});
+
+test("a quarantine is told, and lifted when the run verifies", async () => {
+  const quarantined = new CommandLine();
+  const { ar } = { ar: quarantined.ar.bind(quarantined) };
+  await ar("run", approval, "--id", "sound", "--vars", vars);
+  await ar("respond", "sound", "yes");
+  const store = await sqliteStore(quarantined.storePath);
+  await store.renew("w", 60_000);
+  const [claimed] = await store.claim({ workerId: "w", fingerprint: "f" }, { limit: 1 });
+  await store.release("sound", claimed!.lease!, {
+    blocked: { code: "RECORD_CORRUPT", problem: "a bad day", fingerprint: "f", quarantine: true },
+  });
+  await store.retire("w");
+  await store.close();
+
+  expect((await ar("why", "sound")).out).toMatch(/is quarantined[\s\S]+a bad day[\s\S]+Next: abstractruntime verify sound/);
+  const driven = await ar("run", approval, "--id", "sound");
+  expect(driven.err).toMatch(/RUN_QUARANTINED: .+\n.+verify RUN --lift/);
+  expect(driven.code).toBe(1);
+  expect((await ar("verify", "sound", "--lift")).out).toMatch(/Its quarantine is lifted/);
+  expect((await ar("verify", "sound", "--lift")).out).toMatch(/It was not quarantined/);
+  expect((await ar("run", approval, "--id", "sound", "--json")).json).toMatchObject({ status: "completed" });
+  quarantined.remove();
+});
