@@ -14,6 +14,8 @@ export default defineConfig({
     // Node processes that a test forks inherit it.
     execArgv: [`--conditions=${source}`],
     allowOnly: false,
+    // Generous, for machines that are busy with something else. Nothing waits for it.
+    testTimeout: 60_000,
     reporters: report ? ["default", "json"] : ["default"],
     outputFile: report ? { json: report } : {},
   },

@@ -58,6 +58,8 @@ export interface DriveResult {
 
 /** A backoff shorter than this is waited out here; a longer one parks the run. */
 const inProcessMs = 1_000;
+/** How often a driver looks for mail from other processes while its effects execute. */
+const mailPollMs = 1_000;
 /** Time for a handler to answer an aborted signal before its outcome is called uncertain. */
 const cancelGraceMs = 5_000;
 const notBegun: Outcome = {
@@ -230,6 +232,8 @@ export class Driver {
   }
 
   async #block(blocked: Blocked): Promise<DriveResult> {
+    // A member that still executes is given up: another worker may begin it again as soon as the lease is handed back.
+    this.#abortExecutions(new Error("The run was blocked: another of its effects has no handler here."), 0);
     await this.#flush();
     await this.#host.store.release(this.runId, this.#lease, { blocked, mailSeen: this.#mailSeen });
     return { state: this.#state, end: "blocked", blocked };
@@ -512,6 +516,9 @@ export class Driver {
         if (at !== undefined && (next === undefined || at < next)) next = at;
       }
     }
+    const isExecuting = this.#executions.size > 0;
+    // What another process delivers is heard of by looking: nothing else would wake this driver before the effect settles.
+    if (isExecuting) next = Math.min(next ?? Number.POSITIVE_INFINITY, now + mailPollMs);
     if (this.#outcomes.length > 0 || this.#mailHint || this.#writer.broken) return;
     await new Promise<void>((resolve) => {
       const wake = (): void => {
@@ -519,7 +526,12 @@ export class Driver {
         this.#wake = undefined;
         resolve();
       };
-      const timer = next === undefined ? undefined : this.#host.clock.setTimer(wake, next - now, true);
+      const passed = (): void => {
+        this.#mailHint = isExecuting;
+        wake();
+      };
+      // A backoff holds the process; an effect that executes does so itself, or does not want to.
+      const timer = next === undefined ? undefined : this.#host.clock.setTimer(passed, next - now, !isExecuting);
       this.#wake = wake;
     });
   }

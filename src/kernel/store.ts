@@ -142,6 +142,8 @@ export interface RunQuery {
   waitReason?: WaitReason;
   waitKey?: string;
   parentRunId?: string;
+  /** Leased to this worker. */
+  holder?: string;
   /** Newest first by creation (default), or oldest first. */
   order?: "newest" | "oldest";
   /** Runs per page. Default 100, at most 1,000. */

@@ -236,7 +236,11 @@ export class Runtime implements AsyncDisposable {
 
   /** Rows of runs, newest first; a page says when there are more. */
   list(query: RunQuery = {}): Promise<RunPage> {
-    checkOptions(query, ["status", "workflowId", "waitReason", "waitKey", "parentRunId", "order", "limit", "cursor"], "list()");
+    checkOptions(
+      query,
+      ["status", "workflowId", "waitReason", "waitKey", "parentRunId", "holder", "order", "limit", "cursor"],
+      "list()",
+    );
     return this.store.query(query);
   }
 

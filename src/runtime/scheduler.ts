@@ -268,19 +268,14 @@ export class Scheduler {
     const { store } = this.#host;
     this.#adrift = false;
     try {
-      for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-        const page = await store.query({
-          status: ["running", "waiting"],
-          limit: 1_000,
-          ...(cursor === undefined ? {} : { cursor }),
-        });
-        for (const { runId, holder } of page.runs) {
-          if (holder !== this.workerId || this.#knows(runId)) continue;
-          const lease = (await store.load(runId))?.lease;
-          if (lease?.workerId === this.workerId && !this.#knows(runId)) await store.release(runId, lease, {});
-        }
-        cursor = page.next;
+      const { runs, next } = await store.query({ holder: this.workerId, limit: 1_000 });
+      for (const { runId } of runs) {
+        if (this.#knows(runId)) continue;
+        const lease = (await store.load(runId))?.lease;
+        if (lease?.workerId === this.workerId && !this.#knows(runId)) await store.release(runId, lease, {});
       }
+      // What was handed back is gone from the first page.
+      if (next !== undefined) this.#adrift = true;
     } catch (error) {
       this.#adrift = true;
       throw error;

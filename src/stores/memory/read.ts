@@ -93,9 +93,10 @@ function copyRecords({ records }: Run, from: number, to: number): StoredRecord[]
 }
 
 /** A wait matches when one and the same has both the reason and the key that are asked for. */
-function matches({ row }: Run, { status, workflowId, waitReason, waitKey, parentRunId }: RunQuery): boolean {
+function matches({ row, ...run }: Run, { status, workflowId, waitReason, waitKey, parentRunId, holder }: RunQuery): boolean {
   if (status !== undefined && !(typeof status === "string" ? [status] : status).includes(row.status)) return false;
   if (workflowId !== undefined && row.workflowId !== workflowId) return false;
+  if (holder !== undefined && run.holder !== holder) return false;
   if (parentRunId !== undefined && row.parentRunId !== parentRunId) return false;
   if (waitReason === undefined && waitKey === undefined) return true;
   return row.waits.some((wait) => wait.reason === (waitReason ?? wait.reason) && wait.waitKey === (waitKey ?? wait.waitKey));

@@ -172,6 +172,7 @@ export class Reader {
     };
     if (query.status !== undefined) where("status IN (SELECT value FROM json_each(?))", JSON.stringify([query.status].flat()));
     if (query.workflowId !== undefined) where("workflow_id = ?", query.workflowId);
+    if (query.holder !== undefined) where("worker_id = ?", query.holder);
     if (query.parentRunId !== undefined) where("parent_run_id = ?", query.parentRunId);
     if (query.waitReason !== undefined || query.waitKey !== undefined) {
       // One wait must fit both.

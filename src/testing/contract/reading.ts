@@ -301,6 +301,8 @@ export const readingCases: Record<string, Case> = {
     assert.deepEqual(await find({ status: ["completed", "running"] }), ["ended", "running"]);
     assert.deepEqual(await find({ status: [] }), []);
     assert.deepEqual(await find({ workflowId: "a" }), ["parent", "running"]);
+    assert.deepEqual(await find({ holder: both.lease.workerId, workflowId: "c" }), ["both"]);
+    assert.deepEqual(await find({ holder: "nobody" }), []);
     assert.deepEqual(await find({ waitKey: "x" }), ["child", "parent"]);
     assert.deepEqual(await find({ waitKey: "z" }), ["both"]);
     assert.deepEqual(await find({ waitReason: "user" }), ["both", "child"]);

@@ -1,0 +1,111 @@
+// Holds the invariants of invariants.ts over a SIGKILL at any point: at each call of the store, before and after it, and inside
+// effects. By default a fixed sample of the points; all of them with CRASH_SWEEP=full (`npm run crash`).
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createRuntime } from "abstractruntime";
+import { sqliteStore } from "abstractruntime/sqlite";
+import { describe, expect, test } from "vitest";
+import type { ChildReport, ChildTask, CrashPoint } from "./child.ts";
+import { checkRun } from "./invariants.ts";
+import { fileOutside, type WorkloadName, workloads } from "./workload.ts";
+
+const full = process.env.CRASH_SWEEP === "full";
+const names = Object.keys(workloads) as WorkloadName[];
+const program = join(import.meta.dirname, "child.ts");
+
+interface Ended {
+  signal: NodeJS.Signals | null;
+  code: number | null;
+  report?: ChildReport;
+  complaint: string;
+}
+
+function runChild(task: ChildTask): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [...process.execArgv, program, JSON.stringify(task)], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let output = "";
+    let complaint = "";
+    child.stdout.on("data", (chunk) => (output += chunk));
+    child.stderr.on("data", (chunk) => (complaint += chunk));
+    child.on("error", reject);
+    child.on("close", (code, signal) =>
+      resolve({ code, signal, complaint, ...(output === "" ? {} : { report: JSON.parse(output) }) }),
+    );
+  });
+}
+
+/** Crashes there, restarts unharmed, checks. Answers whether it did crash. */
+async function crashAt(workload: WorkloadName, crash: CrashPoint): Promise<boolean> {
+  const directory = mkdtempSync(join(tmpdir(), "crash-"));
+  try {
+    const first = await runChild({ workload, directory, crash });
+    const crashed = first.signal === "SIGKILL";
+    const last = crashed ? await runChild({ workload, directory }) : first;
+    expect(last.complaint).toBe("");
+    expect(last.code).toBe(0);
+    expect(last.report?.output).toEqual(workloads[workload].output);
+    await using runtime = await createRuntime({ store: await sqliteStore(`${directory}/runs.db`), scheduler: false });
+    await checkRun(
+      runtime,
+      workload,
+      { ...workloads[workload], crashes: crashed ? 1 : 0 },
+      fileOutside(`${directory}/outside.jsonl`).seen(),
+    );
+    return crashed;
+  } catch (error) {
+    throw new Error(`After SIGKILL at ${JSON.stringify(crash)} of ${workload}`, { cause: error });
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+describe.each(names)("killed at any call of the store, %s ends as if nothing had happened", (workload) => {
+  // The two halves run side by side: a process hardly uses more than one core.
+  test.concurrent.each([
+    ["before", false, 1],
+    ["after", true, 3],
+  ] as const)(
+    "%s the call",
+    async (_, after, first) => {
+      let points = 0;
+      for (let call = full ? 1 : first; ; call += full ? 1 : workload === "approval" ? 7 : 13) {
+        points += 1;
+        if (!(await crashAt(workload, { call, after }))) break;
+      }
+      expect(points).toBeGreaterThan(2);
+    },
+    120_000,
+  );
+});
+
+const inside: [WorkloadName, CrashPoint][] = [
+  // After the external action, before the handler returns.
+  ["approval", { effect: "publish", event: "done", nth: 1 }],
+  ["order", { effect: "charge", event: "done", nth: 1 }],
+  ["order", { effect: "ship", event: "done", nth: 1 }],
+  ["order", { effect: "notify", event: "done", nth: 1 }],
+  ["retry", { effect: "fetch", event: "done", nth: 1 }],
+  ["retry", { effect: "save", event: "done", nth: 1 }],
+  // Before the external action.
+  ["approval", { effect: "publish", event: "start", nth: 1 }],
+  ["order", { effect: "price", event: "start", nth: 1 }],
+  ["order", { effect: "charge", event: "start", nth: 1 }],
+  ["retry", { effect: "save", event: "start", nth: 1 }],
+  // Between its attempts.
+  ["order", { effect: "charge", event: "refused", nth: 2 }],
+  ["order", { effect: "notify", event: "refused", nth: 1 }],
+  ["retry", { effect: "fetch", event: "refused", nth: 1 }],
+  ["retry", { effect: "fetch", event: "start", nth: 3 }],
+];
+
+test.concurrent.each(inside.filter((_, i) => full || i % 3 === 0))(
+  "killed inside an effect, %s ends as if nothing had happened: %o",
+  async (workload, crash) => {
+    expect(await crashAt(workload, crash)).toBe(true);
+  },
+  60_000,
+);
