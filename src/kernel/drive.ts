@@ -17,7 +17,7 @@ import { builtInEffects } from "./plan.ts";
 import { defaultPolicy } from "./policy.ts";
 import type { LedgerRecord, RecordDraft } from "./record.ts";
 import { nodeError, type Ran, runNode } from "./run-node.ts";
-import { isEnded, type OpenEffect, payloadOf, type RunState, statusOf } from "./run.ts";
+import { isEnded, isJoined, type OpenEffect, payloadOf, type RunState, statusOf } from "./run.ts";
 import { dueDrafts, messageDrafts, type Outcome, outcomeDrafts, planDrafts } from "./step.ts";
 import type { Blocked, Lease, Loaded, Mail, Store } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
@@ -202,6 +202,14 @@ export class Driver {
     this.#writer.append(drafts, as);
     // A new wait may be what an early message was for.
     if (drafts.some(({ kind }) => kind === "parked")) this.#mailChanged = true;
+    for (const { effectId } of drafts) if (effectId !== undefined) this.#join(effectId);
+  }
+
+  /** What ends a member may end its group: at once, so that the first to end is the first to count in the groups above it, too. */
+  #join(memberId: string): void {
+    const groupId = memberId.slice(0, Math.max(0, memberId.lastIndexOf(".")));
+    const group = this.#state.open[groupId];
+    if (group && isJoined(group)) this.#append([{ kind: "effect_completed", effectId: groupId, data: { collect: true } }]);
   }
 
   /** What is appended goes out before other code is awaited (D3). A failure is met at the loop's next turn. */

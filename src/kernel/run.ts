@@ -5,7 +5,7 @@
  */
 import type { ErrorData } from "./errors.ts";
 import { type Json, type JsonObject, parseJson } from "./json.ts";
-import { sha256 } from "./record.ts";
+import { formatVersion, sha256 } from "./record.ts";
 import { type Ref, resolveRefs } from "./refs.ts";
 
 export type RunStatus = "running" | "waiting" | "completed" | "failed" | "cancelled";
@@ -213,7 +213,7 @@ export function encodeState(state: RunState): string {
     const { refs: _, base: __, ...effect } = state.open[id] as OpenEffect;
     open[id] = { ...effect, payload: payloadOf(state.open[id] as OpenEffect) };
   }
-  const text = JSON.stringify({ ...state, open });
+  const text = JSON.stringify({ v: formatVersion, ...state, open });
   return `${sha256(text)}\n${text}`;
 }
 
@@ -221,5 +221,7 @@ export function encodeState(state: RunState): string {
 export function decodeState(checkpoint: string): RunState {
   const text = checkpoint.slice(65);
   if (sha256(text) !== checkpoint.slice(0, 64)) throw new RangeError("The checkpoint does not match its hash.");
-  return parseJson(text) as unknown as RunState;
+  const { v, ...state } = parseJson(text) as unknown as RunState & { v: number };
+  if (v > formatVersion) throw new RangeError(`The checkpoint has format ${v}; this version reads up to ${formatVersion}.`);
+  return state;
 }

@@ -8,8 +8,9 @@ import { AbstractRuntimeError, nearest } from "../kernel/errors.ts";
 import type { Limits } from "../kernel/execute.ts";
 import { isObject, type Json, toJson } from "../kernel/json.ts";
 import { type OpenEffect, type RunState, statusOf, type WaitState } from "../kernel/run.ts";
-import { asksAboutUncertainty } from "../kernel/step.ts";
+
 import type { Mail, Message } from "../kernel/store.ts";
+import { asksAboutUncertainty } from "../kernel/wait.ts";
 
 interface Waiting {
   effect: OpenEffect;
@@ -19,7 +20,7 @@ interface Waiting {
 /** An answer to the one wait that can be meant: a person's question before events and jobs. @throws See `Runtime.respond`. */
 export function respondMessage(state: RunState, mail: readonly Mail[], given: unknown, limits: Limits): Message {
   const { runId } = state;
-  const open = unanswered(state, mail).filter(({ wait }) => wait.reason !== "until" && wait.reason !== "subworkflow");
+  const open = unanswered(state, mail).filter(isAnswerable);
   const asked = open.filter(({ wait }) => wait.reason === "user");
   const [candidate, another] = asked.length > 0 ? asked : open;
   if (!candidate) throw notWaiting(state, mail.find(isAnswer)?.key ?? state.answered?.at(-1));
@@ -30,7 +31,7 @@ export function respondMessage(state: RunState, mail: readonly Mail[], given: un
 /** An answer to the wait named. @throws See `Runtime.resume`. */
 export function resumeMessage(state: RunState, mail: readonly Mail[], waitKey: string, given: unknown, limits: Limits): Message {
   const { runId } = state;
-  const open = unanswered(state, mail);
+  const open = unanswered(state, mail).filter(isAnswerable);
   const candidate = open.find(({ wait }) => wait.waitKey === waitKey);
   if (candidate) return messageTo(runId, candidate, given, limits);
   const isAnswered = state.answered?.includes(waitKey) || mail.some((message) => isAnswer(message) && message.key === waitKey);
@@ -58,6 +59,11 @@ function unanswered(state: RunState, mail: readonly Mail[]): Waiting[] {
     if (sent >= 0) onTheWay.splice(sent, 1);
     return sent >= 0 ? [] : [{ effect, wait }];
   });
+}
+
+/** A moment and the end of a child come by themselves, and say more than an answer could. */
+function isAnswerable({ wait }: Waiting): boolean {
+  return wait.reason !== "until" && wait.reason !== "subworkflow";
 }
 
 function isAnswer({ kind }: Mail): boolean {

@@ -10,8 +10,8 @@ import {
   outcomeDrafts,
   type PlanContext,
   planDrafts,
-  waitState,
 } from "../../src/kernel/step.ts";
+import { waitState } from "../../src/kernel/wait.ts";
 import type { Mail } from "../../src/kernel/store.ts";
 
 const now = Date.UTC(2026, 0, 1);
