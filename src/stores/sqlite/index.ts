@@ -133,7 +133,7 @@ class SqliteStore implements Store {
   }
 
   commit(transitions: readonly Transition[]): Promise<Mail[][]> {
-    return this.#write((transaction) => transaction.commit(transitions));
+    return this.#write((transaction) => transaction.commit(transitions), transitions[0]?.runId);
   }
 
   deliver(messages: readonly Message[], limit?: number): Promise<Delivery[]> {
@@ -223,9 +223,9 @@ class SqliteStore implements Store {
     }
   }
 
-  #write<T>(call: (transaction: Transaction) => T): Promise<T> {
+  #write<T>(call: (transaction: Transaction) => T, caller?: string): Promise<T> {
     if (this.#closing) return Promise.reject(new AbstractRuntimeError("STORE_CLOSED", { store: this.name }));
-    return this.#group.add<T>(call);
+    return this.#group.add<T>(call, caller);
   }
 
   /** Applies the calls of a turn in one transaction (Q1); when that fails for another reason than a guard, one by one. */
