@@ -25,9 +25,11 @@ export interface Begun extends NewRun {
 /**
  * A new run of `workflow`, standing at its entry. Nothing is stored yet.
  *
- * @throws VARS_INVALID when the workflow's schema refuses the vars; NOT_JSON, JSON_TOO_DEEP, TOO_LARGE.
+ * @throws INVALID_OPTION when an id is no well-formed text; VARS_INVALID when the workflow's schema refuses the vars; NOT_JSON, JSON_TOO_DEEP, TOO_LARGE.
  */
 export function beginRun(workflow: Workflow, options: BeginOptions, ids: Ids, limits: Limits): Begun | Promise<Begun> {
+  const { runId, actorId, sessionId } = options;
+  for (const [option, text] of Object.entries({ runId, workflowId: workflow.id, actorId, sessionId })) checkText(option, text);
   const given = options.vars === undefined ? {} : options.vars;
   const validated = workflow.varsSchema?.["~standard"].validate(given);
   const begin = (result: Awaited<NonNullable<typeof validated>> | undefined): Begun => {
@@ -37,6 +39,13 @@ export function beginRun(workflow: Workflow, options: BeginOptions, ids: Ids, li
     return encode(workflow, result ? result.value : given, options, ids, limits);
   };
   return isPromise(validated) ? Promise.resolve(validated).then(begin) : begin(validated);
+}
+
+/** Half of a surrogate pair is no character: a store keeps another text for it, under which the run would never be found. */
+function checkText(option: string, text: unknown): void {
+  if (text === undefined || (typeof text === "string" && text.isWellFormed())) return;
+  const problem = typeof text === "string" ? `${JSON.stringify(text)}, which has half of a surrogate pair` : `a ${typeof text}`;
+  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} is ${problem}, not well-formed text` });
 }
 
 function encode(workflow: Workflow, value: unknown, options: BeginOptions, ids: Ids, limits: Limits): Begun {

@@ -39,6 +39,23 @@ export const systemClock: Clock = {
   },
 };
 
+/** As `clock.setTimer`, with delays of any length: a longer one than a timer takes is waited out in parts. */
+export function setLongTimer(clock: Clock, callback: () => void, delayMs: number, hold = false): Timer {
+  if (!(delayMs > longestTimer)) return clock.setTimer(callback, delayMs, hold);
+  const wait = (leftMs: number): Timer =>
+    leftMs > longestTimer
+      ? clock.setTimer(
+          () => {
+            timer = wait(leftMs - longestTimer);
+          },
+          longestTimer,
+          hold,
+        )
+      : clock.setTimer(callback, leftMs, hold);
+  let timer = wait(delayMs);
+  return { cancel: () => timer.cancel() };
+}
+
 const saltCharacters = 22;
 let pool = "";
 let used = 0;

@@ -19,7 +19,7 @@ import type { LedgerRecord, RecordDraft } from "./record.ts";
 import { nodeError, type Ran, runNode } from "./run-node.ts";
 import { isEnded, isJoined, type OpenEffect, payloadOf, type RunState, statusOf } from "./run.ts";
 import { dueDrafts, messageDrafts, type Outcome, outcomeDrafts, planDrafts } from "./step.ts";
-import type { Blocked, Lease, Loaded, Mail, Store } from "./store.ts";
+import type { Blocked, Lease, Loaded, Mail, NewRun, Store } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
 import { Writer } from "./write.ts";
 
@@ -32,6 +32,8 @@ export interface DriveHost {
   readonly limits: Limits;
   /** Now, by the store's clock. */
   now(): number;
+  /** How long drivers have kept the event loop since it last had its turn, in milliseconds. */
+  loopBusyMs(): number;
   /** Whether this worker's leases are surely still its own. Asked before every non-speculative effect. */
   holdsLeases(): boolean;
   renewLeases(): Promise<void>;
@@ -58,7 +60,9 @@ export interface DriveResult {
 
 /** A backoff shorter than this is waited out here; a longer one parks the run. */
 const inProcessMs = 1_000;
-/** How often a driver looks for mail from other processes while its effects execute. */
+/** Longest time for a child's vars to be checked. */
+const childTimeoutMs = 30_000;
+/** How often a driver looks for mail from other processes. */
 const mailPollMs = 1_000;
 /** Time for a handler to answer an aborted signal before its outcome is called uncertain. */
 const cancelGraceMs = 5_000;
@@ -78,9 +82,12 @@ export class Driver {
   #mailSeen: number;
   #mailChanged = true;
   #mailHint = false;
+  #lookedAt: number;
 
   readonly #executions = new Map<string, Execution>();
   #outcomes: { id: string; outcome: Outcome }[] = [];
+  /** Children ready to begin with the record of their effect's outcome. */
+  readonly #children = new Map<string, NewRun>();
   /** Attempts that were under way when an earlier driver of this run ended. */
   readonly #inherited: Set<string>;
   #wake: (() => void) | undefined;
@@ -102,6 +109,7 @@ export class Driver {
     this.#writer = new Writer(host, loaded, restored, created);
     this.#workflow = host.workflow(restored.state.workflowId);
     this.#mail = [...loaded.mail];
+    this.#lookedAt = host.now();
     this.#mailSeen = loaded.mail.at(-1)?.position ?? 0;
     this.#inherited = new Set(Object.values(restored.state.open).flatMap(({ id, phase }) => (phase === "executing" ? [id] : [])));
   }
@@ -145,7 +153,7 @@ export class Driver {
       for (;;) {
         if (this.#writer.broken) throw this.#writer.broken.error;
         if (this.#writer.full) await this.#flush();
-        if (this.#mailHint) await this.#readMail();
+        if (this.#mailHint || this.#host.now() - this.#lookedAt >= mailPollMs) await this.#readMail();
         this.#takeMail();
         if (this.#takeOutcome()) continue;
         if (isEnded(this.#state)) break;
@@ -251,6 +259,7 @@ export class Driver {
 
   async #readMail(): Promise<void> {
     this.#mailHint = false;
+    this.#lookedAt = this.#host.now();
     this.#sendAhead();
     this.#addMail(await this.#host.store.mail(this.runId, this.#mailSeen));
   }
@@ -396,16 +405,14 @@ export class Driver {
   #begin(effects: readonly OpenEffect[]): undefined {
     for (const effect of effects) {
       const definition = this.#definition(effect.type);
-      const execution = definition
-        ? execute(definition, effect, this.#state, this.#host)
-        : { outcome: this.#startChild(effect), abort: () => undefined };
+      const execution = definition ? execute(definition, effect, this.#state, this.#host) : this.#startChild(effect);
       const { outcome } = execution;
       if (!isPromise(outcome)) {
         this.#outcomes.push({ id: effect.id, outcome });
         continue;
       }
       this.#executions.set(effect.id, execution);
-      outcome.then((settled) => {
+      void outcome.then((settled) => {
         // A later attempt of the same effect, or none, may stand here by now.
         if (this.#executions.get(effect.id) !== execution) return;
         this.#executions.delete(effect.id);
@@ -458,16 +465,21 @@ export class Driver {
     if (!next) return false;
     const effect = this.#state.open[next.id];
     // Closed meanwhile, by a faster member of an `any` or by the end of the run.
-    if (effect?.phase !== "executing") return true;
+    if (effect?.phase !== "executing") {
+      this.#children.delete(next.id);
+      return true;
+    }
     const definition = this.#definition(effect.type);
     if (definition?.speculative === false) this.#owing = true;
     const rules = { policy: definition?.policy ?? defaultPolicy, onUncertain: definition?.onUncertain ?? ("retry" as const) };
     const record = (outcome: Outcome, as?: { isSmall: true }): void =>
       this.#append(outcomeDrafts(this.#state, effect, outcome, rules, this.#host.now(), this.#host.ids.random()), as);
+    const child = this.#children.get(next.id);
+    this.#children.delete(next.id);
     try {
       record(next.outcome);
+      if (child) this.#writer.start(child);
     } catch (error) {
-      if (!(error instanceof AbstractRuntimeError)) throw error;
       // What it gave cannot be recorded: too large, or a wait that makes no sense.
       record({ kind: "failed", error: errorData(error), retryable: false }, { isSmall: true });
     }
@@ -487,10 +499,21 @@ export class Driver {
     for (const execution of this.#executions.values()) execution.abort(reason, graceMs);
   }
 
-  async #startChild(effect: OpenEffect): Promise<Outcome> {
-    const { outcome, child } = await beginChild(effect, this.#state, this.#host);
-    if (child) this.#writer.start(child);
-    return outcome;
+  #startChild(effect: OpenEffect): Execution {
+    let settle: (outcome: Outcome) => void = () => undefined;
+    const cutOff = new Promise<Outcome>((resolve) => {
+      settle = resolve;
+    });
+    const abort = (reason: unknown): void => settle({ kind: "failed", error: errorData(reason), retryable: false });
+    // The child's schema may be asynchronous, and may never answer.
+    const late = (): void =>
+      abort(new AbstractRuntimeError("EFFECT_TIMEOUT", { effectType: effect.type, timeoutMs: childTimeoutMs }));
+    const timer = this.#host.clock.setTimer(late, childTimeoutMs, true);
+    const begun = beginChild(effect, this.#state, this.#host).then(({ outcome, child }) => {
+      if (child) this.#children.set(effect.id, child);
+      return outcome;
+    });
+    return { outcome: Promise.race([begun, cutOff]).finally(() => timer.cancel()), abort };
   }
 
   // ---- Waiting in process ------------------------------------------------------------------------------------------

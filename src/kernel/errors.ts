@@ -150,11 +150,15 @@ export const catalogue = {
   ),
   RUN_FAILED: entry<{ runId: string; problem: string }>(
     (f) => `run ${f.runId} failed: ${f.problem}`,
-    (f) => `See \`abstractruntime ledger ${f.runId}\`.`,
+    (f) => `See \`abstractruntime show ${f.runId}\`.`,
   ),
   RUN_CANCELLED: entry<{ runId: string; reason?: string }>(
     (f) => `run ${f.runId} was cancelled${f.reason ? `: ${f.reason}` : ""}`,
     () => "Start a new run if the work is still wanted.",
+  ),
+  RUN_TOO_LONG: entry<{ runId: string; limit: number }>(
+    (f) => `run ${f.runId} has as many records as a run may have: ${f.limit}`,
+    () => "Let a new run go on from its vars, and cancel this one.",
   ),
   RESULT_TIMEOUT: entry<{ runId: string; timeoutMs: number; status: string }>(
     (f) => `run ${f.runId} did not end within ${f.timeoutMs} ms (status ${f.status})`,
@@ -176,7 +180,7 @@ export const catalogue = {
   ),
   RECORD_CORRUPT: entry<{ runId: string; seq: number; problem: string }>(
     (f) => `record ${f.seq} of run ${f.runId} is damaged: ${f.problem}`,
-    () => "The run is quarantined; restore the store from a backup, or inspect it with `abstractruntime verify RUN`.",
+    (f) => `No worker drives it on. Inspect it with \`abstractruntime verify ${f.runId}\`, and restore the store from a backup.`,
   ),
   FORMAT_NEWER: entry<{ what: string; found: number; known: number }>(
     (f) => `${f.what} has format ${f.found}; this version reads up to ${f.known}`,
@@ -238,11 +242,16 @@ export class AbstractRuntimeError<C extends ErrorCode = ErrorCode> extends Error
 
 /** Whether `error` is ours, and, when `code` is given, has that code. Works across copies of this package. */
 export function isError<C extends ErrorCode>(error: unknown, code?: C): error is AbstractRuntimeError<C> {
-  return (
-    error instanceof Error &&
-    error.name === "AbstractRuntimeError" &&
-    (code === undefined || (error as { code?: unknown }).code === code)
-  );
+  try {
+    return (
+      error instanceof Error &&
+      error.name === "AbstractRuntimeError" &&
+      (code === undefined || (error as { code?: unknown }).code === code)
+    );
+  } catch {
+    // What is thrown may be hostile (a revoked proxy): it is then not ours.
+    return false;
+  }
 }
 
 /** What a record keeps of an error: data, never an object with behaviour. */
@@ -257,21 +266,22 @@ export interface ErrorData {
 
 const maxText = 8_192;
 
-/** Turns anything thrown into bounded data: texts are cut at 8 KiB; a hostile getter cannot make it throw. */
+/** Turns anything thrown into bounded data: texts are cut at 8 KiB; no getter and no proxy can make it throw. */
 export function errorData(thrown: unknown): ErrorData {
   try {
     if (thrown instanceof Error) {
-      const code = (thrown as { code?: unknown }).code;
+      const { code, stack } = thrown as { code?: unknown; stack?: unknown };
       return {
         name: cut(String(thrown.name)),
         ...(typeof code === "string" || typeof code === "number" ? { code: cut(String(code)) } : {}),
         message: cut(String(thrown.message)),
-        ...(typeof thrown.stack === "string" ? { stack: cut(thrown.stack) } : {}),
+        ...(typeof stack === "string" ? { stack: cut(stack) } : {}),
       };
     }
-    return { name: "Error", message: cut(typeof thrown === "string" ? thrown : (JSON.stringify(thrown) ?? String(thrown))) };
-  } catch (unreadable) {
-    return { name: "Error", message: `a value was thrown that cannot be read (${typeof unreadable})` };
+    const text = typeof thrown === "object" ? (JSON.stringify(thrown) ?? String(thrown)) : String(thrown);
+    return { name: "Error", message: cut(text) };
+  } catch {
+    return { name: "Error", message: `a value was thrown that cannot be read (${typeof thrown})` };
   }
 }
 

@@ -3,7 +3,7 @@
  * stores. A handler that answers synchronously costs no promise.
  */
 import type { StandardSchemaV1 } from "@standard-schema/spec";
-import type { Clock, Timer } from "./clock.ts";
+import { type Clock, setLongTimer, type Timer } from "./clock.ts";
 import {
   type EffectContext,
   type EffectDefinition,
@@ -13,7 +13,7 @@ import {
   isWaitRequest,
   type Logger,
 } from "./effect.ts";
-import { AbstractRuntimeError, errorData } from "./errors.ts";
+import { AbstractRuntimeError, errorData, isError } from "./errors.ts";
 import { cloneJson, type JsonObject, toJson } from "./json.ts";
 import { type OpenEffect, payloadOf, type RunState } from "./run.ts";
 import type { Outcome } from "./step.ts";
@@ -43,7 +43,10 @@ export const defaultLimits: Limits = {
 export interface Execution {
   /** Settles with the outcome; never rejects. */
   readonly outcome: Outcome | Promise<Outcome>;
-  /** Aborts the signal, and settles as uncertain when the handler has not answered after `graceMs`. A second call can only shorten that. */
+  /**
+   * Aborts the signal, and settles as uncertain when the handler has not answered after `graceMs`. A second call can only shorten
+   * that. A handler that has not been called yet is not called any more: the attempt has failed at once.
+   */
   abort(reason: unknown, graceMs: number): void;
 }
 
@@ -74,9 +77,13 @@ class Attempt implements EffectContext {
   readonly #about: { workflowId: string; vars: JsonObject; actorId?: string };
   #controller: AbortController | undefined;
   #aborted = false;
+  /** Until the handler is called, nothing can have happened. */
+  #called = false;
+  #ended = false;
   #run: EffectRun | undefined;
   #timer: Timer | undefined;
-  #interrupt: ((outcome: Outcome) => void) | undefined;
+  /** Ends an attempt that is awaited. The first end counts. */
+  #end: (outcome: Outcome) => void = () => undefined;
 
   constructor(definition: EffectDefinition, effect: OpenEffect, state: RunState, clock: Clock, log: Logger, depth: number) {
     this.clock = clock;
@@ -122,13 +129,13 @@ class Attempt implements EffectContext {
   readonly progress = (note?: string): void => {
     if (note !== undefined) this.log.info(note, { runId: this.runId, effect: this.#definition.type });
     // An attempt that was told to stop cannot keep itself alive.
-    if (this.#timer && !this.#aborted) this.#watch();
+    if (this.#timer && !this.#aborted && !this.#ended) this.#watch();
   };
 
   start(): Outcome | Promise<Outcome> {
     try {
       const input = this.#input();
-      return isPromise(input) ? this.#settle(input.then((parsed) => this.#handle(parsed))) : this.#call(input);
+      return isPromise(input) ? this.#settle(adopted(input).then((parsed) => this.#handle(parsed))) : this.#call(input);
     } catch (error) {
       return this.#thrown(error);
     }
@@ -140,7 +147,8 @@ class Attempt implements EffectContext {
     this.#controller ??= new AbortController();
     this.#controller.abort(reason);
     this.#timer?.cancel();
-    this.#timer = this.clock.setTimer(() => this.#interrupt?.(this.#unclear(reason)), graceMs);
+    if (!this.#called) this.#end(this.#unclear(reason));
+    else if (!this.#ended) this.#timer = this.clock.setTimer(() => this.#end(this.#unclear(reason)), graceMs);
   }
 
   #call(input: unknown): Outcome | Promise<Outcome> {
@@ -149,6 +157,9 @@ class Attempt implements EffectContext {
   }
 
   #handle(input: unknown): unknown {
+    // Its time was over, or it was aborted, while a schema looked at its input.
+    if (this.#ended) return undefined;
+    this.#called = true;
     return this.#definition.run(input, this);
   }
 
@@ -165,36 +176,42 @@ class Attempt implements EffectContext {
         issues: issueTexts(result.issues),
       });
     };
-    return isPromise(validated) ? validated.then(value) : value(validated);
+    return isPromise(validated) ? adopted(validated).then(value) : value(validated);
   }
 
   /** The first of: the handler's answer, its timeout, an abort. */
   #settle(promise: PromiseLike<unknown>): Promise<Outcome> {
     return new Promise((resolve) => {
-      this.#interrupt = resolve;
+      this.#end = (outcome) => {
+        if (this.#ended) return;
+        this.#ended = true;
+        this.#timer?.cancel();
+        resolve(outcome);
+      };
       this.#watch();
-      promise.then(
-        (value) => resolve(this.#returned(value)),
-        (error: unknown) => resolve(this.#thrown(error)),
+      adopted(promise).then(
+        (value) => this.#end(this.#returned(value)),
+        (error: unknown) => this.#end(this.#thrown(error)),
       );
-    }).finally(() => this.#timer?.cancel()) as Promise<Outcome>;
+    });
   }
 
   #watch(): void {
     this.#timer?.cancel();
     const { timeoutMs } = this.#definition.policy;
-    this.#timer = this.clock.setTimer(() => {
+    const late = (): void => {
       const error = new AbstractRuntimeError("EFFECT_TIMEOUT", { effectType: this.#definition.type, timeoutMs });
       // Made if need be: a handler may look at its signal only later.
       this.#controller ??= new AbortController();
       this.#controller.abort(error);
-      this.#interrupt?.(this.#unclear(error));
-    }, timeoutMs);
+      this.#end(this.#unclear(error));
+    };
+    this.#timer = setLongTimer(this.clock, late, timeoutMs);
   }
 
   #returned(value: unknown): Outcome {
-    if (isWaitRequest(value)) return { kind: "waiting", wait: value as never };
     try {
+      if (isWaitRequest(value)) return { kind: "waiting", wait: value as never };
       return { kind: "completed", result: value === undefined ? null : toJson(value, "result", this.#depth) };
     } catch (error) {
       // It happened, and what it gave cannot be stored: another attempt would do it twice for nothing.
@@ -203,16 +220,16 @@ class Attempt implements EffectContext {
   }
 
   #thrown(error: unknown): Outcome {
-    if (error instanceof AbstractRuntimeError && error.code === "EFFECT_INPUT_INVALID") {
+    if (isError(error, "EFFECT_INPUT_INVALID")) {
       return { kind: "failed", error: errorData(error), retryable: false };
     }
     return isDefinite(error) ? { kind: "failed", error: errorData(error), retryable: isRetryable(error) } : this.#unclear(error);
   }
 
-  /** A speculative effect may always be run again, so nothing about it is uncertain. */
+  /** Uncertain, unless the handler was not called, or the effect is speculative and may always be run again. */
   #unclear(error: unknown): Outcome {
     const data = errorData(error);
-    if (this.#definition.speculative) return { kind: "failed", error: data, retryable: isRetryable(error) };
+    if (this.#definition.speculative || !this.#called) return { kind: "failed", error: data, retryable: isRetryable(error) };
     if (!isRetryable(error)) return { kind: "failed", error: data, retryable: false };
     return { kind: "uncertain", reason: data.message, error: data };
   }
@@ -224,6 +241,11 @@ export function interrupted(definition: EffectDefinition | undefined): Outcome {
   return definition?.speculative
     ? { kind: "failed", error: { name: "Error", message: reason }, retryable: true, interrupted: true }
     : { kind: "uncertain", reason };
+}
+
+/** A promise for what `promise` gives, subscribed to once. What its `then` throws is a rejection. */
+function adopted<T>(promise: PromiseLike<T>): Promise<T> {
+  return new Promise((resolve) => resolve(promise));
 }
 
 export function isPromise<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {

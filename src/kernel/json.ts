@@ -4,6 +4,7 @@
  * J1. `toJson` copies a value into plain JSON or refuses it with a path; nothing refused is ever committed.
  * J2. Nothing here reads or writes a prototype: members are looked up as own properties, `__proto__` is refused.
  */
+import { hash } from "node:crypto";
 import { AbstractRuntimeError } from "./errors.ts";
 
 export type Json = null | boolean | number | string | Json[] | JsonObject;
@@ -73,14 +74,11 @@ function copyObject(value: object, path: string, walk: Walk): JsonObject {
  */
 export function parseJson(text: string): Json {
   if (!hasEscapedKey(text)) return JSON.parse(text) as Json;
-  let mark = "$";
-  while (text.includes(mark)) mark += "$";
+  // No text holds its own hash, so the mark is nobody's key.
+  const mark = `$${hash("sha256", text, "hex")}.`;
   const names: string[] = [];
-  const safe = text.replace(/"((?:[^"\\]|\\.)*)"(\s*:)?/g, (token, inner: string, colon?: string) =>
-    colon === undefined || !inner.includes("\\") ? token : `"${mark}${names.push(JSON.parse(`"${inner}"`)) - 1}":`,
-  );
   const name = (key: string): string => (key.startsWith(mark) ? (names[Number(key.slice(mark.length))] as string) : key);
-  return JSON.parse(safe, (_, value: Json) => {
+  return JSON.parse(withoutEscapedKeys(text, mark, names), (_, value: Json) => {
     if (!isObject(value) || !Object.keys(value).some((key) => key.startsWith(mark))) return value;
     return Object.fromEntries(Object.entries(value).map(([key, part]) => [name(key), part]));
   }) as Json;
@@ -89,13 +87,43 @@ export function parseJson(text: string): Json {
 function hasEscapedKey(text: string): boolean {
   // A backslash stands in a string: to its end, and look whether that is a key. Each string is walked once.
   for (let i = text.indexOf("\\"); i >= 0; i = text.indexOf("\\", i)) {
-    while (i < text.length && text[i] !== '"') i += text[i] === "\\" ? 2 : 1;
-    do i += 1;
-    while (text[i] === " " || text[i] === "\n" || text[i] === "\t" || text[i] === "\r");
-    if (text[i] === ":") return true;
+    i = endOfString(text, i);
+    if (isKey(text, i)) return true;
   }
   return false;
 }
+
+/** The text with each key that has an escape replaced by the mark and its number. A scanner: a pattern would overflow on long strings. */
+function withoutEscapedKeys(text: string, mark: string, names: string[]): string {
+  let safe = "";
+  let kept = 0;
+  for (let start = text.indexOf('"'); start >= 0; ) {
+    const end = endOfString(text, start + 1);
+    const key = text.slice(start, end);
+    if (isKey(text, end) && key.includes("\\")) {
+      safe += `${text.slice(kept, start)}"${mark}${names.push(JSON.parse(key)) - 1}"`;
+      kept = end;
+    }
+    start = text.indexOf('"', end);
+  }
+  return safe + text.slice(kept);
+}
+
+/** Behind the closing quote of the string that `from` stands in. */
+function endOfString(text: string, from: number): number {
+  let i = from;
+  while (i < text.length && text.charCodeAt(i) !== quote) i += text.charCodeAt(i) === backslash ? 2 : 1;
+  return i + 1;
+}
+
+function isKey(text: string, behind: number): boolean {
+  let i = behind;
+  while (text[i] === " " || text[i] === "\n" || text[i] === "\t" || text[i] === "\r") i += 1;
+  return text[i] === ":";
+}
+
+const quote = 34;
+const backslash = 92;
 
 /** A deep copy that shares texts. For handing stored values to code that may change what it is given. */
 export function cloneJson<T extends Json | undefined>(value: T): T {

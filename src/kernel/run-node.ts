@@ -1,7 +1,8 @@
 /** Runs one node on a draft of the vars: its plan with the patch, or what went wrong. Records nothing. */
 import { type Finalised, openDraft } from "./draft.ts";
+import { setLongTimer } from "./clock.ts";
 import type { DriveHost } from "./drive.ts";
-import { AbstractRuntimeError, type ErrorData, errorData } from "./errors.ts";
+import { AbstractRuntimeError, type ErrorData, errorData, isError } from "./errors.ts";
 import { isPromise } from "./execute.ts";
 import type { StepPlan } from "./plan.ts";
 import { readPlan } from "./read-plan.ts";
@@ -61,7 +62,7 @@ export function runNode(
 /** Our own errors as they are, anybody else's as NODE_FAILED with the stack kept. */
 export function nodeError(thrown: unknown, nodeId: string): ErrorData {
   const data = errorData(thrown);
-  if (thrown instanceof AbstractRuntimeError) return data;
+  if (isError(thrown)) return data;
   const problem = data.name === "Error" ? data.message : `${data.name}: ${data.message}`;
   const { name, code, message } = new AbstractRuntimeError("NODE_FAILED", { nodeId, problem });
   return { name, code, message, ...(data.stack === undefined ? {} : { stack: data.stack }) };
@@ -77,12 +78,18 @@ function inTime<T>(
   return new Promise<T>((resolve, reject) => {
     const late = (): void => reject(new AbstractRuntimeError("NODE_TIMEOUT", { nodeId, timeoutMs }));
     // Held: a process whose only work is this node should live to see it fail.
-    const timer = host.clock.setTimer(late, timeoutMs, true);
+    const timer = setLongTimer(host.clock, late, timeoutMs, true);
     pending((reason) => {
       timer.cancel();
       reject(reason);
     });
-    promise.then(resolve, reject);
-    Promise.resolve(promise).then(timer.cancel, timer.cancel);
+    const settled =
+      <V>(settle: (value: V) => void) =>
+      (value: V): void => {
+        timer.cancel();
+        settle(value);
+      };
+    // Once: a lazy thenable starts its work anew for each who subscribes. What its `then` throws is a rejection.
+    new Promise<T>((adopt) => adopt(promise)).then(settled(resolve), settled(reject));
   });
 }

@@ -44,7 +44,7 @@ export interface OpenEffect {
   phase: "executing" | "backing_off" | "parked" | "joining";
   payload: Json;
   refs?: Ref[];
-  /** The vars that `refs` point into: those at the moment of the request. Not stored; checkpoints hold the whole payload. */
+  /** The vars that `refs` point into: those at the moment of the request. Not stored. */
   base?: JsonObject;
   resultKey?: string;
   nextNode?: string;
@@ -204,14 +204,15 @@ export function payloadOf(effect: OpenEffect): Json {
 }
 
 /**
- * A checkpoint: the state as text, behind the hash of that text. Payloads are written whole, since the vars that they refer to
- * may be gone.
+ * A checkpoint: the state as text, behind the hash of that text. Payloads keep their references, which point into the vars beside
+ * them: those do not change while an effect is open. A payload of which that is not true is written whole.
  */
 export function encodeState(state: RunState): string {
   const open: Record<string, OpenEffect> = {};
   for (const id in state.open) {
-    const { refs: _, base: __, ...effect } = state.open[id] as OpenEffect;
-    open[id] = { ...effect, payload: payloadOf(state.open[id] as OpenEffect) };
+    const { base, refs, ...effect } = state.open[id] as OpenEffect;
+    if (refs && base === state.vars) open[id] = { ...effect, refs };
+    else open[id] = { ...effect, payload: payloadOf(state.open[id] as OpenEffect) };
   }
   const text = JSON.stringify({ v: formatVersion, ...state, open });
   return `${sha256(text)}\n${text}`;
@@ -223,5 +224,6 @@ export function decodeState(checkpoint: string): RunState {
   if (sha256(text) !== checkpoint.slice(0, 64)) throw new RangeError("The checkpoint does not match its hash.");
   const { v, ...state } = parseJson(text) as unknown as RunState & { v: number };
   if (v > formatVersion) throw new RangeError(`The checkpoint has format ${v}; this version reads up to ${formatVersion}.`);
+  for (const effect of Object.values(state.open)) if (effect.refs) effect.base = state.vars;
   return state;
 }

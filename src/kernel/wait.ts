@@ -1,5 +1,5 @@
 /** Waits: what payloads and handlers ask for, as the state that is recorded. Pure. */
-import { AbstractRuntimeError } from "./errors.ts";
+import { AbstractRuntimeError, errorData, isError } from "./errors.ts";
 import { isObject, type Json, type JsonObject, toJson } from "./json.ts";
 import { readMoment } from "./moment.ts";
 import type { OpenEffect, RunState, WaitReason, WaitState } from "./run.ts";
@@ -19,23 +19,68 @@ export interface WaitSpec {
   details?: unknown;
 }
 
-/** Fills in a wait. Default keys carry the effect's id, and so the step: they never repeat within a run. */
+/**
+ * Checks a wait and fills it in. Default keys carry the effect's id, and so the step: they never repeat within a run.
+ *
+ * @throws EFFECT_INPUT_INVALID, NOT_JSON, JSON_TOO_DEEP: never anything else, whatever a handler gave.
+ */
 export function waitState(request: WaitSpec, effectId: string, runId: string, node: string, now: number): WaitState {
-  const { reason, prompt, choices, allowFreeText, schema, details, timeoutMs } = request;
+  try {
+    const { reason, waitKey, until, timeoutMs, prompt, choices, allowFreeText, schema, details } = request;
+    const given = { reason, waitKey, until, timeoutMs, prompt, choices, allowFreeText, schema, details };
+    return checkedState(given, `:${runId}:${node}:${effectId}`, now);
+  } catch (error) {
+    throw isError(error) ? error : badInput("wait", `it cannot be read: ${errorData(error).message}`);
+  }
+}
+
+function checkedState(request: WaitSpec, defaultKey: string, now: number): WaitState {
+  const { reason, prompt, allowFreeText, details, timeoutMs } = request;
+  if (!(reasons as readonly unknown[]).includes(reason)) throw badInput("wait", `reason is none of ${reasons.join(", ")}`);
+  if (request.waitKey !== undefined) checkKey(request.waitKey);
+  if (prompt !== undefined && typeof prompt !== "string") throw badInput("wait", `prompt is ${kindOf(prompt)}, not text`);
+  // Copied before it is looked at: a list may answer differently when it is read twice.
+  const choices = request.choices === undefined ? undefined : Array.isArray(request.choices) ? [...request.choices] : null;
+  if (choices === null || choices?.some((choice) => typeof choice !== "string"))
+    throw badInput("wait", "choices must be a list of texts");
+  if (allowFreeText !== undefined && typeof allowFreeText !== "boolean")
+    throw badInput("wait", `allowFreeText is ${kindOf(allowFreeText)}, not true or false`);
+  const schema = request.schema === undefined ? undefined : toJson(request.schema, "schema");
+  if (schema !== undefined && !isObject(schema)) throw badInput("wait", `schema is ${kindOf(schema)}, not an object`);
+  if (timeoutMs !== undefined && !(typeof timeoutMs === "number" && Number.isFinite(timeoutMs) && timeoutMs >= 0))
+    throw badInput("wait", "timeoutMs must be a number of milliseconds");
   const until =
     request.until !== undefined ? moment(request.until) : timeoutMs !== undefined ? moment(now + timeoutMs) : undefined;
+  if (reason === "until" && until === undefined) throw badInput("wait_until", "until is missing");
   return {
     reason,
-    waitKey: request.waitKey ?? `${reason}:${runId}:${node}:${effectId}`,
+    waitKey: request.waitKey ?? reason + defaultKey,
     since: now,
     ...(until === undefined ? {} : { until }),
     ...(prompt === undefined ? {} : { prompt }),
-    ...(choices === undefined ? {} : { choices: [...choices] }),
+    ...(choices === undefined ? {} : { choices }),
     ...(reason === "user" ? { allowFreeText: allowFreeText ?? choices === undefined } : {}),
     ...(schema === undefined ? {} : { schema }),
     ...(details === undefined ? {} : { details: toJson(details, "details") }),
   };
 }
+
+/** Messages are matched with their waits by key, in stores that keep well-formed text only. */
+function checkKey(key: unknown): void {
+  if (typeof key !== "string") throw badInput("wait", `waitKey is ${kindOf(key)}, not text`);
+  if (key === "" || key.length > longestKey)
+    throw badInput("wait", `waitKey has ${key.length} characters, not 1 to ${longestKey}`);
+  if (!key.isWellFormed()) throw badInput("wait", "waitKey has half of a surrogate pair, which is not text");
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "object" ? "an object" : `a ${typeof value}`;
+}
+
+const longestKey = 500;
+const reasons = ["event", "until", "user", "job", "subworkflow"] as const satisfies readonly WaitReason[];
 
 /** The wait behind `ask_user`, `wait_event` or `wait_until`. Payload keys may be in AbstractRuntime's snake_case. */
 export function builtInWait(
@@ -116,6 +161,8 @@ export function asksAboutUncertainty({ id, attempt, uncertain, wait }: OpenEffec
 }
 
 function moment(value: number | string): number {
+  if (typeof value !== "number" && typeof value !== "string")
+    throw badInput("wait_until", `until is ${kindOf(value)}, not a moment`);
   const at = readMoment(value);
   if (typeof at === "number") return at;
   throw badInput("wait_until", `until: ${at}`);

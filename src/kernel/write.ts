@@ -32,11 +32,11 @@ export class Writer {
   #start: NewRun[] = [];
   #sentSeq: number;
   #batchBytes = 0;
-  #batchSince = 0;
 
   // What is sent and not known to be durable.
   #inFlight: Promise<unknown> | undefined;
   #inFlightRecords = 0;
+  #inFlightBytes = 0;
 
   /** At least the size of the vars; made exact when it passes the limit. */
   #varsBound: number;
@@ -94,7 +94,6 @@ export class Writer {
       prev = entry.stored.hash;
       return entry;
     });
-    if (this.#batch.length === 0) this.#batchSince = this.#host.clock.now();
     for (const { record, stored } of encoded) {
       this.#state = fold(this.#state, record);
       this.#batch.push(stored);
@@ -118,25 +117,28 @@ export class Writer {
     return this.#batch.length > 0 || this.#take.length > 0 || this.#start.length > 0;
   }
 
-  /** Whether run-ahead has reached its bound (L3): 256 records, 1 MiB or 5 ms. */
+  /** Whether run-ahead has reached its bound (L3): 256 records, 1 MiB, or 5 ms of the event loop's time, which all drivers share. */
   get full(): boolean {
     const { length } = this.#batch;
     return (
       length + this.#inFlightRecords >= maxBatchRecords ||
-      this.#batchBytes >= maxBatchBytes ||
-      (length > 0 && this.#host.clock.now() - this.#batchSince >= maxBatchMs)
+      this.#batchBytes + this.#inFlightBytes >= maxBatchBytes ||
+      (length > 0 && this.#host.loopBusyMs() >= maxBatchMs)
     );
   }
 
   /** Hands the batch to the store. Answers the mail that kept the lease from being released. */
   send(options: { release: boolean; mailSeen: number }): Promise<Mail[]> {
     if (this.#broken) return Promise.reject(this.#broken.error);
+    const bytes = this.#batchBytes;
     const { transition, records } = this.#transition(options);
     const count = transition.records.length;
     this.#inFlightRecords += count;
+    this.#inFlightBytes += bytes;
     const sent = this.#host.store.commit([transition]).then(
       ([mail = []]) => {
         this.#inFlightRecords -= count;
+        this.#inFlightBytes -= bytes;
         this.#host.committed?.(records);
         const reached = [...transition.start.map(({ row }) => row.runId), ...transition.send.map(({ runId }) => runId)];
         if (reached.length > 0) this.#host.reached?.(reached);
@@ -180,6 +182,16 @@ export class Writer {
       throw new AbstractRuntimeError("TOO_LARGE", { what: `${what} of run ${this.#state.runId}`, sizeBytes, limitBytes });
   }
 
+  /** A state too large for one text has no checkpoint; its ledger has everything. */
+  #encodeState(): string | undefined {
+    try {
+      return encodeState(this.#state);
+    } catch (error) {
+      this.#host.log.warn("a checkpoint could not be written", { runId: this.#state.runId, error });
+      return undefined;
+    }
+  }
+
   #transition({ release, mailSeen }: { release: boolean; mailSeen: number }): {
     transition: Transition;
     records: LedgerRecord[];
@@ -199,11 +211,13 @@ export class Writer {
     };
     this.#bytesSinceCheckpoint += this.#batchBytes;
     if (!isEnded(state) && checkpointDue(this.#bytesSinceCheckpoint, this.#checkpointSize)) {
-      const text = encodeState(state);
-      this.#checkpointOrdinal += 1;
-      this.#checkpointSize = text.length;
       this.#bytesSinceCheckpoint = 0;
-      transition.checkpoint = { seq: state.seq, ordinal: this.#checkpointOrdinal, text };
+      const text = this.#encodeState();
+      if (text !== undefined) {
+        this.#checkpointOrdinal += 1;
+        this.#checkpointSize = text.length;
+        transition.checkpoint = { seq: state.seq, ordinal: this.#checkpointOrdinal, text };
+      }
     }
     const records = this.#records;
     this.#sentSeq = state.seq;

@@ -64,6 +64,7 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   checkOptions(settings, Object.keys(schedulerDefaults), "createRuntime({ scheduler })");
   checkOptions(options.limits ?? {}, Object.keys(defaultLimits), "createRuntime({ limits })");
   for (const [name, value] of Object.entries({ ...settings, ...options.limits })) checkNumber(name, value, 1);
+  if (!Number.isInteger(settings.concurrency ?? 1)) checkNumber("concurrency", Number.NaN, 1);
   const { sqliteStore } = options.store ? { sqliteStore: undefined } : await import("../stores/sqlite/index.ts");
   const store =
     options.store ??
@@ -117,12 +118,13 @@ export class Runtime implements AsyncDisposable {
       store,
       clock,
       ids: options.ids ?? systemIds,
-      log: options.log ?? silent,
+      log: guarded(options.log ?? silent),
       limits: { ...defaultLimits, ...options.limits },
       get fingerprint() {
         return fingerprint();
       },
       now: () => this.#scheduler.now(),
+      loopBusyMs: loopBusyMs(),
       holdsLeases: () => this.#scheduler.holdsLeases(),
       renewLeases: () => this.#scheduler.renew(),
       workflow: (id) => this.#workflows.get(id),
@@ -181,13 +183,15 @@ export class Runtime implements AsyncDisposable {
   ): Promise<RunOf<W>> {
     const begun = await this.#begin(workflow, options);
     const { runId } = begun.row;
-    const result = await this.#scheduler.begin(begun, options.runId !== undefined);
-    if (result === false) {
-      await this.#checkSame(begun);
-      const driven = await (this.#scheduler.driving(runId) ?? this.#scheduler.claim(runId));
-      return (driven ? await this.get(runId) : await this.#undriven(runId)) as RunOf<W>;
-    }
-    return (result ? viewOf(result.state, result.blocked) : await this.get(runId)) as RunOf<W>;
+    return this.#holding(async () => {
+      const result = await this.#scheduler.begin(begun, options.runId !== undefined);
+      if (result === false) {
+        await this.#checkSame(begun);
+        const driven = await (this.#scheduler.driving(runId) ?? this.#scheduler.claim(runId));
+        return (driven ? await this.get(runId) : await this.#undriven(runId)) as RunOf<W>;
+      }
+      return (result ? viewOf(result.state, result.blocked) : await this.get(runId)) as RunOf<W>;
+    });
   }
 
   /**
@@ -206,7 +210,7 @@ export class Runtime implements AsyncDisposable {
     checkNumber("maxSteps", options.maxSteps, 0);
     this.#checkRunning();
     if (isEnded((await this.#load(runId)).row)) return this.get(runId);
-    const result = await this.#scheduler.claim(runId, options.maxSteps);
+    const result = await this.#holding(() => this.#scheduler.claim(runId, options.maxSteps));
     return result ? viewOf(result.state, result.blocked) : this.#undriven(runId);
   }
 
@@ -324,6 +328,16 @@ export class Runtime implements AsyncDisposable {
     if (loaded.lease && !isEnded(loaded.row))
       throw new AbstractRuntimeError("RUN_BUSY", { runId, workerId: loaded.lease.workerId });
     return this.get(runId);
+  }
+
+  /** Keeps the process open while somebody awaits a run that is driven here: its timeouts are to come. */
+  async #holding<T>(action: () => Promise<T>): Promise<T> {
+    const hold = this.#host.clock.setTimer(() => undefined, Number.MAX_SAFE_INTEGER, true);
+    try {
+      return await action();
+    } finally {
+      hold.cancel();
+    }
   }
 
   // ---- Starting ----------------------------------------------------------------------------------------------------
@@ -481,6 +495,35 @@ function isWorkflow(value: unknown): value is Workflow {
 }
 
 /** @throws INVALID_OPTION */
+/** A logger that throws is the host's mistake, and must not end what it was told of. */
+function guarded(log: Logger): Logger {
+  const safely =
+    (level: keyof Logger) =>
+    (message: string, fields?: Record<string, unknown>): void => {
+      try {
+        log[level](message, fields);
+      } catch {
+        // There is nobody left to tell.
+      }
+    };
+  return { debug: safely("debug"), info: safely("info"), warn: safely("warn"), error: safely("error") };
+}
+
+/** How long the event loop has been kept since it last had its turn. */
+function loopBusyMs(): () => number {
+  let since: number | undefined;
+  return () => {
+    const now = performance.now();
+    if (since === undefined) {
+      since = now;
+      setImmediate(() => {
+        since = undefined;
+      });
+    }
+    return now - since;
+  };
+}
+
 function checkNumber(option: string, value: unknown, least: number): void {
   if (value === undefined || (typeof value === "number" && value >= least)) return;
   throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} must be a number from ${least}` });

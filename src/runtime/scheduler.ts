@@ -103,8 +103,8 @@ export class Scheduler {
   }
 
   /** What is being driven here now, or undefined. Settles when the run ends, waits or is handed back. */
-  driving(runId: string): Promise<DriveResult> | undefined {
-    return this.#driving.get(runId)?.done;
+  driving(runId: string): Promise<unknown> | undefined {
+    return [...this.#held].find((held) => held.runId === runId)?.settled;
   }
 
   /** Claims one run, due or not, and drives it. Undefined when it cannot be claimed. */
@@ -268,14 +268,15 @@ export class Scheduler {
     const { store } = this.#host;
     this.#adrift = false;
     try {
-      const { runs, next } = await store.query({ holder: this.workerId, limit: 1_000 });
-      for (const { runId } of runs) {
-        if (this.#knows(runId)) continue;
-        const lease = (await store.load(runId))?.lease;
-        if (lease?.workerId === this.workerId && !this.#knows(runId)) await store.release(runId, lease, {});
+      for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
+        const page = await store.query({ holder: this.workerId, limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
+        for (const { runId } of page.runs) {
+          if (this.#knows(runId)) continue;
+          const lease = (await store.load(runId))?.lease;
+          if (lease?.workerId === this.workerId && !this.#knows(runId)) await store.release(runId, lease, {});
+        }
+        cursor = page.next;
       }
-      // What was handed back is gone from the first page.
-      if (next !== undefined) this.#adrift = true;
     } catch (error) {
       this.#adrift = true;
       throw error;
@@ -307,6 +308,10 @@ export class Scheduler {
         await this.renew();
       } catch (error) {
         this.#host.log.error("the worker's lease could not be renewed", { error });
+        // Others may have taken the runs: what executes for them is to stop.
+        const lost = (runId: string) =>
+          new AbstractRuntimeError("CONFLICT", { runId, problem: "the lease of its worker ran out" });
+        if (!this.holdsLeases()) for (const [runId, { driver }] of this.#driving) driver.abort(lost(runId));
       }
       if (!this.#retired) this.#keepRenewing();
     }, this.#options.leaseMs / 3);

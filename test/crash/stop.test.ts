@@ -24,7 +24,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
     expect(await first.exit()).toEqual({ code: 0, signal: null });
     const left = (await parent.list()).runs[0];
     // Ready for anybody, and its row says so.
-    expect([left?.node, left?.status, left?.holder]).toEqual(["a", "running", undefined]);
+    expect([left?.node, left?.status, left?.holder]).toEqual(["b", "running", undefined]);
     expect(left?.wakeAt).not.toBeNull();
     expect(outside.seen().filter(({ type }) => type === "act")).toEqual([]);
 

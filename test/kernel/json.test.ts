@@ -1185,6 +1185,11 @@ describe("parseJson", () => {
     }
   });
 
+  test("takes long texts, and texts made to be slow, in linear time", () => {
+    const long = { 'a"b': "x\n".repeat(4_000_000), $: "$".repeat(1_000_000) };
+    expect(parseJson(JSON.stringify(long))).toStrictEqual(long);
+  });
+
   test("refuses what is not JSON", () => {
     for (const text of ["", "{", '{"\\', '{"\\n":', '{"\\x":1}', '{"a\\n":1}}'])
       expect(() => parseJson(text)).toThrow(SyntaxError);

@@ -31,6 +31,8 @@ export interface Run {
   checkpoints: Checkpoint[];
   /** Messages not taken, by id, in order of arrival. */
   mail: Map<string, Mail>;
+  /** How many of `mail` count towards the limit. */
+  mailCount: number;
   /** Digests of all messages that ever came, by id: a duplicate is known after its message was taken. */
   known: Map<string, string>;
 }

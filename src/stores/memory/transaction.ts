@@ -56,6 +56,7 @@ export class Transaction {
       records: [{ ...record }],
       checkpoints: [],
       mail: new Map(),
+      mailCount: 0,
       known: new Map(),
       tried: new Set(),
     };
@@ -73,8 +74,10 @@ export class Transaction {
     if (before !== undefined) return { kind: "duplicate", same: before === digest };
     if (isEnded(run.row)) return { kind: "ended", status: run.row.status };
     if (ifWaiting !== undefined && !run.row.waits.some(({ effectId }) => effectId === ifWaiting)) return { kind: "not_waiting" };
-    if (countsTowardsLimit(kind) && [...run.mail.values()].filter((mail) => countsTowardsLimit(mail.kind)).length >= limit)
-      return { kind: "full", limit };
+    if (countsTowardsLimit(kind)) {
+      if (run.mailCount >= limit) return { kind: "full", limit };
+      run.mailCount += 1;
+    }
     this.#contents.lastPosition += 1;
     run.known.set(id, digest);
     run.mail.set(id, {
@@ -87,6 +90,11 @@ export class Transaction {
     });
     // A holder sees it when it parks, at the latest; should the holder die, its run is made ready (S5). So the row stays as it is.
     if (run.holder !== undefined) return { kind: "stored", holder: run.holder };
+    // A cancel, say, needs none of the code that is missing.
+    if (kind === "control" && run.blocked && !run.blocked.quarantine) {
+      run.tried.clear();
+      run.blocked = undefined;
+    }
     this.#wake(run);
     return { kind: "stored" };
   }
@@ -215,7 +223,11 @@ export class Transaction {
       run.checkpoints = run.checkpoints.filter(({ ordinal }) => !dropped.includes(ordinal));
       run.checkpoints.push({ ...transition.checkpoint });
     }
-    for (const id of transition.take) run.mail.delete(id);
+    for (const id of transition.take) {
+      const mail = run.mail.get(id);
+      if (mail && countsTowardsLimit(mail.kind)) run.mailCount -= 1;
+      run.mail.delete(id);
+    }
     for (const child of transition.start) this.create(child);
     for (const message of transition.send) this.deliver(message);
     for (const { name, add } of transition.counters ?? []) counters.set(name, (counters.get(name) ?? 0) + add);

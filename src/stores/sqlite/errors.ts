@@ -6,7 +6,7 @@ interface SqliteError extends Error {
   errcode: number;
 }
 
-function isSqliteError(error: unknown): error is SqliteError {
+export function isSqliteError(error: unknown): error is SqliteError {
   return error instanceof Error && (error as Partial<SqliteError>).code === "ERR_SQLITE_ERROR";
 }
 

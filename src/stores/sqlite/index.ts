@@ -12,7 +12,7 @@ import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:
 import { dirname, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type Clock, systemClock } from "../../kernel/clock.ts";
-import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, isError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type {
   Blocked,
@@ -32,7 +32,7 @@ import type {
 } from "../../kernel/store.ts";
 import { type Applied, Group } from "../group.ts";
 import { isBusy, storeError } from "./errors.ts";
-import { holdMark, isDead, type Mark, markPath } from "./liveness.ts";
+import { dropMark, holdMark, isDead, type Mark, markPath } from "./liveness.ts";
 import { Reader } from "./read.ts";
 import { migrate } from "./schema.ts";
 import { Transaction } from "./transaction.ts";
@@ -105,7 +105,7 @@ class SqliteStore implements Store {
     this.#clock = clock;
     this.#busyTimeoutMs = busyTimeoutMs;
     this.#reader = new Reader(database);
-    this.#transaction = new Transaction(database, this.#reader, clock);
+    this.#transaction = new Transaction(database, name, this.#reader, clock);
     this.#group = new Group((calls) => {
       this.#transaction.forget();
       return this.#apply(calls);
@@ -141,9 +141,29 @@ class SqliteStore implements Store {
   }
 
   async claim(worker: Capability, options: { limit: number; runId?: string }): Promise<Loaded[]> {
-    const dead = this.#read(() => this.#deadWorkers(worker.workerId));
+    if (this.#closing) throw new AbstractRuntimeError("STORE_CLOSED", { store: this.name });
+    // Nothing is awaited before the write: it keeps its place among the calls of this turn (Q1).
+    const dead = this.#guarded(() => this.#deadWorkers(worker.workerId));
     const claimed = await this.#write((transaction) => transaction.claim(worker, options, dead));
-    return claimed.map((runId) => this.#load(runId)).filter((loaded) => loaded !== undefined);
+    for (const id of dead) dropMark(markPath(this.#file, id));
+    const given: Loaded[] = [];
+    for (const one of claimed) {
+      try {
+        const loaded = await this.load(one.runId);
+        if (loaded) given.push(loaded);
+      } catch (error) {
+        if (!isError(error, "RECORD_CORRUPT") && !isError(error, "STORE_CORRUPT")) {
+          // Nobody drives what was not given, so it is not kept.
+          await this.#write((transaction) => {
+            for (const { runId, lease } of claimed) transaction.release(runId, lease, {});
+          });
+          throw error;
+        }
+        // One damaged run must not keep the others from being driven.
+        await this.#write((transaction) => transaction.quarantine(one, error.message, worker.fingerprint));
+      }
+    }
+    return given;
   }
 
   release(runId: string, lease: Lease, options: { blocked?: Blocked; mailSeen?: number }): Promise<void> {
@@ -163,7 +183,7 @@ class SqliteStore implements Store {
   }
 
   async load(runId: string, options: { at?: number; whole?: boolean } = {}): Promise<Loaded | undefined> {
-    return this.#load(runId, options);
+    return this.#read(() => this.#reader.load(runId, this.#clock.now(), options));
   }
 
   async records(runId: string, from: number, limit: number): Promise<StoredRecord[]> {
@@ -197,22 +217,32 @@ class SqliteStore implements Store {
     return this.#closing;
   }
 
-  #load(runId: string, options: { at?: number; whole?: boolean } = {}): Loaded | undefined {
-    return this.#read(() => this.#reader.load(runId, this.#clock.now(), options));
-  }
-
   #deadWorkers(claimer: string): string[] {
     if (this.#file === ":memory:") return [];
-    return this.#reader.workers().filter((id) => id !== claimer && !this.#marks.has(id) && isDead(markPath(this.#file, id)));
+    try {
+      const others = this.#reader.workers().filter((id) => id !== claimer && !this.#marks.has(id));
+      return others.filter((id) => isDead(markPath(this.#file, id)));
+    } catch (error) {
+      // Momentarily locked: a later claim will tell, or the lease.
+      if (isBusy(error)) return [];
+      throw error;
+    }
   }
 
   #sizeBytes(): number {
     return [this.#file, `${this.#file}-wal`].reduce((sum, file) => sum + (existsSync(file) ? statSync(file).size : 0), 0);
   }
 
-  #read<T>(read: () => T): T {
-    if (this.#closing) throw new AbstractRuntimeError("STORE_CLOSED", { store: this.name });
-    return this.#guarded(read);
+  /** @throws STORE_CLOSED, STORE_BUSY, STORE_CORRUPT, STORE_UNAVAILABLE */
+  async #read<T>(read: () => T): Promise<T> {
+    try {
+      return await this.#patiently(() => {
+        if (this.#closing) throw new AbstractRuntimeError("STORE_CLOSED", { store: this.name });
+        return read();
+      });
+    } catch (error) {
+      throw storeError(error, this.name);
+    }
   }
 
   #guarded<T>(action: () => T): T {
@@ -233,7 +263,10 @@ class SqliteStore implements Store {
     try {
       return await this.#patiently(() => this.#together(calls));
     } catch (error) {
-      if (calls.length === 1) return [{ error: storeError(error, this.name) }];
+      if (calls.length === 1) {
+        this.#transaction.settle();
+        return [{ error: storeError(error, this.name) }];
+      }
     }
     const applied: Applied[] = [];
     for (const call of calls) applied.push(...(await this.#apply([call])));
@@ -248,7 +281,7 @@ class SqliteStore implements Store {
           return { value: call(this.#transaction) };
         } catch (error) {
           // A guard speaks before its call has written anything. Whatever else is thrown may have come in the middle.
-          if (error instanceof AbstractRuntimeError && error.code === "CONFLICT") return { error };
+          if (isError(error, "CONFLICT") || isError(error, "RUN_TOO_LONG")) return { error };
           throw error;
         }
       });

@@ -30,6 +30,15 @@ export function holdMark(path: string): Mark {
   };
 }
 
+/** Removes what a dead worker left. Where that fails the file stays, which harms nobody. */
+export function dropMark(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // Another process may be looking at it: on Windows an open file is not removed.
+  }
+}
+
 /**
  * Whether the process that held the mark is dead: nobody holds it, or it is gone. All users of the store are on this host, since
  * a WAL is shared memory. False when it cannot be told: the lease will tell.

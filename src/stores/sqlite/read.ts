@@ -5,6 +5,7 @@ import { parseJson } from "../../kernel/json.ts";
 import { type StoredRecord, sha256 } from "../../kernel/record.ts";
 import type { RunRow, RunStatus } from "../../kernel/run.ts";
 import type { Blocked, Capability, Checkpoint, ListedRun, Loaded, Mail, RunPage, RunQuery } from "../../kernel/store.ts";
+import { isSqliteError } from "./errors.ts";
 import { seqBits } from "./schema.ts";
 
 /** A row of `runs`, as SQLite gives it. */
@@ -34,9 +35,15 @@ export interface RunTableRow {
   updated_at: number;
 }
 
+/** The runs whose block gives way to a fingerprint, `?2`. A block that cannot be read is a quarantine. */
+export const liftable = `blocked IS NOT NULL AND NOT iif(json_valid(blocked), blocked ->> 'quarantine', 1)
+  AND ?2 NOT IN (SELECT value FROM json_each(iif(json_valid(tried), tried, '[]')))`;
+
 export class Reader {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  /** For each kind of claimer, the number of blocks at which none gave way to it: every claim would scan them all otherwise. */
+  readonly #nothingToLift = new Map<string, number>();
 
   constructor(database: DatabaseSync) {
     this.#database = database;
@@ -62,9 +69,15 @@ export class Reader {
       .map((row) => row.worker_id as string);
   }
 
-  load(runId: string, now: number, { at, whole = false }: { at?: number; whole?: boolean }): Loaded | undefined {
-    const row = this.run(runId);
-    if (!row) return undefined;
+  /** @throws RECORD_CORRUPT */
+  load(runId: string, now: number, options: { at?: number; whole?: boolean }): Loaded | undefined {
+    return intact(runId, 0, () => {
+      const row = this.run(runId);
+      return row && intact(runId, row.seq, () => this.#load(row, now, options));
+    });
+  }
+
+  #load(row: RunTableRow, now: number, { at, whole = false }: { at?: number; whole?: boolean }): Loaded {
     const base = row.run * seqBits;
     const last = base + Math.min(at ?? row.seq, row.seq);
     const checkpoint = whole
@@ -86,7 +99,7 @@ export class Reader {
           }
         : {}),
       tail: this.#recordsBetween(base, from, last),
-      mail: this.mailOf(row.run, 0),
+      mail: this.mailOf(row, 0),
       ...(row.worker_id === null ? {} : { lease: { workerId: row.worker_id, epoch: row.epoch } }),
       ...(row.blocked === null ? {} : { blocked: JSON.parse(row.blocked) as Blocked }),
       now,
@@ -123,10 +136,19 @@ export class Reader {
 
   mail(runId: string, after: number): Mail[] {
     const run = this.run(runId);
-    return run ? this.mailOf(run.run, after) : [];
+    return run ? this.mailOf(run, after) : [];
   }
 
-  mailOf(run: number, after: number): Mail[] {
+  hasMail({ run }: RunTableRow, after: number): boolean {
+    return (
+      this.prepare(
+        "SELECT 1 FROM mailbox INDEXED BY mailbox_open WHERE run = ? AND position > ? AND payload IS NOT NULL LIMIT 1",
+      ).get(run, after) !== undefined
+    );
+  }
+
+  /** @throws RECORD_CORRUPT */
+  mailOf({ run, run_id, seq }: RunTableRow, after: number): Mail[] {
     return this.prepare(
       "SELECT position, id, kind, key, payload, at FROM mailbox INDEXED BY mailbox_open WHERE run = ? AND position > ? AND payload IS NOT NULL ORDER BY position",
     )
@@ -136,13 +158,14 @@ export class Reader {
         id: id as string,
         kind: kind as Mail["kind"],
         key: key as string,
-        payload: parseJson(payload as string),
+        payload: intact(run_id, seq, () => parseJson(payload as string)),
         at: at as number,
       }));
   }
 
   /** When `claim` would give this worker something: a run is due, a holder expires, or a block gives way to it. */
-  nextDue({ workerId, workflows, fingerprint }: Capability, now: number): number | undefined {
+  nextDue(worker: Capability, now: number): number | undefined {
+    const { workerId, workflows, fingerprint } = worker;
     const known = workflows ? "AND workflow_id IN (SELECT value FROM json_each(?))" : "";
     const list = workflows ? [JSON.stringify(workflows)] : [];
     const due = this.prepare(
@@ -153,12 +176,33 @@ export class Reader {
       `SELECT max(?, min(expires_at)) AS at FROM workers
        WHERE worker_id <> ? AND EXISTS (SELECT 1 FROM runs INDEXED BY runs_held WHERE runs.worker_id = workers.worker_id ${known})`,
     ).get(now, workerId, ...list);
-    const lifted = this.prepare(
-      `SELECT ? AS at FROM runs INDEXED BY runs_blocked
-       WHERE blocked IS NOT NULL AND NOT blocked ->> 'quarantine' AND ? NOT IN (SELECT value FROM json_each(tried)) ${known} LIMIT 1`,
-    ).get(now, fingerprint, ...list);
+    const lifted = this.lifting(
+      worker,
+      () =>
+        this.prepare(`SELECT ?1 AS at FROM runs INDEXED BY runs_blocked WHERE ${liftable} ${known} LIMIT 1`).get(
+          now,
+          fingerprint,
+          ...list,
+        ),
+      (found) => found !== undefined,
+    );
     const moments = [due?.at, expiring?.at, lifted?.at].filter((at) => typeof at === "number");
     return moments.length === 0 ? undefined : Math.min(...moments);
+  }
+
+  /** Looks for blocks that give way to a worker, unless nothing was blocked since none was left. `left`: whether some are left. */
+  lifting<T>({ fingerprint, workflows }: Capability, look: () => T, left: (found: T) => boolean): T | undefined {
+    const claimer = JSON.stringify([fingerprint, workflows]);
+    const { count } = this.prepare("SELECT count FROM blocks").get() as { count: number };
+    if (this.#nothingToLift.get(claimer) === count) return undefined;
+    const found = look();
+    if (!left(found)) this.#nothingToLift.set(claimer, count);
+    return found;
+  }
+
+  /** Forgets what was seen in a transaction that was rolled back: its numbers of blocks will be given to others. */
+  rolledBack(): void {
+    this.#nothingToLift.clear();
   }
 
   query(query: RunQuery): RunPage {
@@ -177,7 +221,7 @@ export class Reader {
     if (query.waitReason !== undefined || query.waitKey !== undefined) {
       // One wait must fit both.
       where(
-        `EXISTS (SELECT 1 FROM json_each(waits) AS wait, json_each(?) AS wanted
+        `EXISTS (SELECT 1 FROM json_each(iif(json_valid(waits), waits, '[]')) AS wait, json_each(?) AS wanted
                  WHERE wait.value ->> 'reason' = coalesce(wanted.value ->> 'reason', wait.value ->> 'reason')
                    AND wait.value ->> 'waitKey' = coalesce(wanted.value ->> 'waitKey', wait.value ->> 'waitKey'))`,
         JSON.stringify([{ reason: query.waitReason, waitKey: query.waitKey }]),
@@ -238,10 +282,39 @@ export function runRow(row: RunTableRow): RunRow {
   };
 }
 
+/** A page is not lost for one damaged row: what cannot be read is left out, and `load` says what is wrong. */
 function listedRun(row: RunTableRow): ListedRun {
+  const waits = readable(row.waits) === undefined ? "[]" : row.waits;
+  const error = readable(row.error) === undefined ? null : row.error;
   return {
-    ...runRow(row),
-    ...(row.blocked === null ? {} : { blocked: JSON.parse(row.blocked) as Blocked }),
+    ...runRow({ ...row, waits, error }),
+    ...(row.blocked === null ? {} : { blocked: blockOf(row.blocked) }),
     ...(row.worker_id === null ? {} : { holder: row.worker_id }),
   };
+}
+
+/** A block that cannot be read keeps its run from being driven all the same. */
+export function blockOf(text: string): Blocked {
+  const problem = "what the store says of its block cannot be read";
+  return (readable(text) as Blocked | undefined) ?? { code: "RECORD_CORRUPT", problem, fingerprint: "", quarantine: true };
+}
+
+/** Undefined when it is not JSON. */
+export function readable(text: string | null): unknown {
+  try {
+    return text === null ? undefined : JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Reads something of one run. What SQLite gives and we cannot read is damage to that run alone. @throws RECORD_CORRUPT */
+export function intact<T>(runId: string, seq: number, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof AbstractRuntimeError || isSqliteError(error)) throw error;
+    const problem = `the store holds what cannot be read: ${error instanceof Error ? error.message : String(error)}`;
+    throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq, problem }, error);
+  }
 }

@@ -13,6 +13,8 @@ const applicationId = 0x41625231;
  * allows 134 million runs to a file and 67 million records to a run.
  */
 export const seqBits = 2 ** 26;
+export const lastSeq = seqBits - 1;
+export const lastRun = 2 ** 53 / seqBits - 1;
 
 const migrations: readonly string[] = [
   `
@@ -66,6 +68,10 @@ const migrations: readonly string[] = [
   CREATE TABLE workers (worker_id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT;
 
   CREATE TABLE counters (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT;
+
+  -- How many runs were ever blocked: while it stays, there is nothing new to lift.
+  CREATE TABLE blocks (count INTEGER NOT NULL) STRICT;
+  INSERT INTO blocks VALUES (0);
   `,
 ];
 

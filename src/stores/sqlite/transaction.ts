@@ -18,42 +18,63 @@ import {
   type NewRun,
   type Transition,
 } from "../../kernel/store.ts";
-import type { Reader, RunTableRow } from "./read.ts";
-import { seqBits } from "./schema.ts";
+import { blockOf, intact, liftable, type Reader, type RunTableRow, readable } from "./read.ts";
+import { lastRun, lastSeq, seqBits } from "./schema.ts";
+
+/** A run that was given to a worker. */
+export interface Claimed {
+  runId: string;
+  lease: Lease;
+}
 
 type Cached = RunTableRow & { changed: boolean; indexed: string };
 
 export class Transaction {
   readonly #database: DatabaseSync;
+  readonly #name: string;
   readonly #reader: Reader;
   readonly #clock: Clock;
   readonly #rows = new Map<string, Cached | undefined>();
   /** The leases whose commits failed among the calls of this turn: what was sent behind such a commit fails too (S3). */
-  readonly #broken = new Set<string>();
+  #broken: ReadonlySet<string> = new Set();
+  /** The same with those of this attempt, which may be rolled back and made again. */
+  #brokenNow = new Set<string>();
+  /** Mail that counts towards the limit, by run: counted once, however much is delivered. */
+  readonly #mailCounts = new Map<number, number>();
 
-  constructor(database: DatabaseSync, reader: Reader, clock: Clock) {
+  constructor(database: DatabaseSync, name: string, reader: Reader, clock: Clock) {
     this.#database = database;
+    this.#name = name;
     this.#reader = reader;
     this.#clock = clock;
   }
 
   /** Before the calls of a turn are applied, together or one by one. */
   forget(): void {
-    this.#broken.clear();
+    this.#broken = new Set();
   }
 
   begin(): void {
+    this.#brokenNow = new Set(this.#broken);
     this.#rows.clear();
+    this.#mailCounts.clear();
     this.#reader.prepare("BEGIN IMMEDIATE").run();
   }
 
   commitAll(): void {
     this.#writeRows();
     this.#reader.prepare("COMMIT").run();
+    this.settle();
+  }
+
+  /** This attempt was the last: what failed in it stays failed for the calls behind it. */
+  settle(): void {
+    this.#broken = this.#brokenNow;
   }
 
   rollback(): void {
     this.#rows.clear();
+    this.#reader.rolledBack();
     if (this.#database.isTransaction) this.#reader.prepare("ROLLBACK").run();
   }
 
@@ -99,6 +120,8 @@ export class Transaction {
         row.updatedAt,
       );
     this.#rows.delete(row.runId);
+    if (Number(lastInsertRowid) > lastRun)
+      throw new AbstractRuntimeError("STORE_UNAVAILABLE", { store: this.#name, problem: "it has no number left for a new run" });
     this.#reader
       .prepare("INSERT INTO records VALUES (?, ?, ?)")
       .run(Number(lastInsertRowid) * seqBits + record.seq, record.header, record.body);
@@ -109,7 +132,7 @@ export class Transaction {
     try {
       return this.#commit(transitions);
     } catch (error) {
-      for (const transition of transitions) this.#broken.add(leaseKey(transition));
+      for (const transition of transitions) this.#brokenNow.add(leaseKey(transition));
       throw error;
     }
   }
@@ -118,7 +141,7 @@ export class Transaction {
     const runIds = new Set<string>();
     const replayed = transitions.map((transition) => {
       const { runId } = transition;
-      if (this.#broken.has(leaseKey(transition))) throw conflict(runId, "the commit before it failed");
+      if (this.#brokenNow.has(leaseKey(transition))) throw conflict(runId, "the commit before it failed");
       // The second would be checked against a state that the first is about to change.
       if (runIds.has(runId)) throw conflict(runId, "one commit names it twice");
       runIds.add(runId);
@@ -143,23 +166,28 @@ export class Transaction {
     if (isEnded(row)) return { kind: "ended", status: row.status };
     if (
       message.ifWaiting !== undefined &&
-      !(JSON.parse(row.waits) as OpenWait[]).some(({ effectId }) => effectId === message.ifWaiting)
+      !intact(row.run_id, row.seq, () => JSON.parse(row.waits) as OpenWait[]).some(
+        ({ effectId }) => effectId === message.ifWaiting,
+      )
     ) {
       return { kind: "not_waiting" };
     }
-    if (limit !== undefined && countsTowardsLimit(message.kind)) {
-      const { count } = this.#reader
-        .prepare(
-          "SELECT count(*) AS count FROM mailbox INDEXED BY mailbox_open WHERE run = ? AND payload IS NOT NULL AND kind NOT IN ('control', 'child_end')",
-        )
-        .get(row.run) as { count: number };
-      if (count >= limit) return { kind: "full", limit };
+    if (countsTowardsLimit(message.kind)) {
+      if (limit !== undefined && this.#mailCount(row.run) >= limit) return { kind: "full", limit };
+      const count = this.#mailCounts.get(row.run);
+      if (count !== undefined) this.#mailCounts.set(row.run, count + 1);
     }
     const now = this.#clock.now();
     this.#reader
       .prepare("INSERT INTO mailbox (run, id, kind, key, payload, digest, at) VALUES (?, ?, ?, ?, ?, ?, ?)")
       .run(row.run, message.id, message.kind, message.key, JSON.stringify(message.payload), digest, now);
     if (row.worker_id !== null) return { kind: "stored", holder: row.worker_id };
+    // A cancel, say, needs none of the code that is missing.
+    if (message.kind === "control" && row.blocked !== null && !blockOf(row.blocked).quarantine) {
+      row.blocked = null;
+      row.tried = null;
+      row.changed = true;
+    }
     if (row.wake_at === null || row.wake_at > now) {
       row.wake_at = now;
       row.changed = true;
@@ -167,8 +195,19 @@ export class Transaction {
     return { kind: "stored" };
   }
 
+  #mailCount(run: number): number {
+    let count = this.#mailCounts.get(run);
+    if (count === undefined) {
+      const sql = `SELECT count(*) AS count FROM mailbox INDEXED BY mailbox_open
+        WHERE run = ? AND payload IS NOT NULL AND kind NOT IN ('control', 'child_end')`;
+      count = this.#reader.prepare(sql).get(run)?.count as number;
+      this.#mailCounts.set(run, count);
+    }
+    return count;
+  }
+
   /** @param dead Workers whose processes are known to have died. */
-  claim(worker: Capability, { limit, runId }: { limit: number; runId?: string }, dead: readonly string[]): string[] {
+  claim(worker: Capability, { limit, runId }: { limit: number; runId?: string }, dead: readonly string[]): Claimed[] {
     // What follows asks the tables, so the rows changed by calls before this one must stand there.
     this.#writeRows();
     this.#rows.clear();
@@ -179,10 +218,21 @@ export class Transaction {
     this.#known(worker.workerId);
     this.#liftFor(worker);
     const claimed = runId === undefined ? this.#due(worker, now, limit) : this.#named(worker, runId);
-    for (const id of claimed) {
-      this.#reader.prepare("UPDATE runs SET worker_id = ?, epoch = epoch + 1 WHERE run_id = ?").run(worker.workerId, id);
-    }
-    return claimed;
+    const lease = this.#reader.prepare("UPDATE runs SET worker_id = ?, epoch = epoch + 1 WHERE run_id = ? RETURNING epoch");
+    return claimed.map((id) => {
+      const { epoch } = lease.get(worker.workerId, id) as { epoch: number };
+      return { runId: id, lease: { workerId: worker.workerId, epoch } };
+    });
+  }
+
+  /** Takes a run that cannot be read out of the way. Nothing of it is read for that. */
+  quarantine({ runId, lease }: Claimed, problem: string, fingerprint: string): void {
+    this.#writeRows();
+    this.#rows.clear();
+    const blocked: Blocked = { code: "RECORD_CORRUPT", problem, fingerprint, quarantine: true };
+    this.#reader
+      .prepare("UPDATE runs SET worker_id = NULL, blocked = ?, tried = ? WHERE run_id = ? AND worker_id = ? AND epoch = ?")
+      .run(JSON.stringify(blocked), JSON.stringify([fingerprint]), runId, lease.workerId, lease.epoch);
   }
 
   release(runId: string, lease: Lease, { blocked, mailSeen }: { blocked?: Blocked; mailSeen?: number }): void {
@@ -191,10 +241,11 @@ export class Transaction {
     row.worker_id = null;
     row.changed = true;
     // Mail that the holder has not seen may be what the run needs, a cancel say: it is looked at before the run is blocked (S5).
-    const unseen = mailSeen !== undefined && this.#reader.mailOf(row.run, mailSeen).length > 0;
+    const unseen = mailSeen !== undefined && this.#reader.hasMail(row, mailSeen);
     if (blocked && (blocked.quarantine || !unseen)) {
       row.blocked = JSON.stringify(blocked);
       row.tried = JSON.stringify([...tried(row), blocked.fingerprint]);
+      this.#reader.prepare("UPDATE blocks SET count = count + 1").run();
     } else row.wake_at = isEnded(row) ? null : this.#clock.now();
   }
 
@@ -217,7 +268,10 @@ export class Transaction {
     // Before everything else: a lost acknowledgement is not a conflict, even if the run has moved on since (S2).
     if (records.length > 0 && row.seq > after && this.#stands(row, records)) return true;
     if (row.seq !== after) throw conflict(runId, `its last record is ${row.seq}, not ${after}`);
-    if (row.worker_id === lease.workerId && row.epoch === lease.epoch) return false;
+    if (row.worker_id === lease.workerId && row.epoch === lease.epoch) {
+      if (after + records.length > lastSeq) throw new AbstractRuntimeError("RUN_TOO_LONG", { runId, limit: lastSeq });
+      return false;
+    }
     // Nothing but a release, of a run that is released: the acknowledgement was lost here, too.
     const isBare = release && [records, take, send, start, counters].every(({ length }) => length === 0);
     if (isBare && row.worker_id === null && row.epoch === lease.epoch) return true;
@@ -247,6 +301,7 @@ export class Transaction {
     const insert = this.#reader.prepare("INSERT INTO records VALUES (?, ?, ?)");
     for (const { seq, header, body } of transition.records) insert.run(base + seq, header, body);
     if (transition.checkpoint) this.#checkpoint(base, transition.checkpoint);
+    if (transition.take.length > 0) this.#mailCounts.delete(row.run);
     for (const id of transition.take)
       this.#reader.prepare("UPDATE mailbox SET payload = NULL WHERE run = ? AND id = ?").run(row.run, id);
     update(row, transition.row);
@@ -269,7 +324,7 @@ export class Transaction {
 
   /** Gives up the lease, unless there is mail that the holder has not looked at. */
   #handBack(row: Cached, mailSeen: number): Mail[] {
-    const unseen = isEnded(row) ? [] : this.#reader.mailOf(row.run, mailSeen);
+    const unseen = isEnded(row) ? [] : this.#reader.mailOf(row, mailSeen);
     if (unseen.length === 0) row.worker_id = null;
     row.changed = true;
     return unseen;
@@ -306,14 +361,16 @@ export class Transaction {
   }
 
   /** Blocked runs get another chance with other code. */
-  #liftFor({ fingerprint, workflows }: Capability): void {
+  #liftFor(worker: Capability): void {
+    const { fingerprint, workflows } = worker;
     const known = workflows ? "AND workflow_id IN (SELECT value FROM json_each(?3))" : "";
-    this.#reader
-      .prepare(
-        `UPDATE runs INDEXED BY runs_blocked SET blocked = NULL, wake_at = ?1
-         WHERE blocked IS NOT NULL AND NOT blocked ->> 'quarantine' AND ?2 NOT IN (SELECT value FROM json_each(tried)) ${known}`,
-      )
-      .run(this.#clock.now(), fingerprint, ...(workflows ? [JSON.stringify(workflows)] : []));
+    const sql = `UPDATE runs INDEXED BY runs_blocked SET blocked = NULL, wake_at = ?1 WHERE ${liftable} ${known}`;
+    const list = workflows ? [JSON.stringify(workflows)] : [];
+    this.#reader.lifting(
+      worker,
+      () => this.#reader.prepare(sql).run(this.#clock.now(), fingerprint, ...list),
+      () => false,
+    );
   }
 
   #due({ workflows }: Capability, now: number, limit: number): string[] {
@@ -330,8 +387,7 @@ export class Transaction {
     const row = this.#reader.run(runId);
     if (!row || isEnded(row) || row.worker_id !== null) return [];
     if (row.blocked === null) return [runId];
-    const { quarantine } = JSON.parse(row.blocked) as Blocked;
-    if (quarantine || tried(row).includes(fingerprint)) return [];
+    if (blockOf(row.blocked).quarantine || tried(row).includes(fingerprint)) return [];
     this.#reader.prepare("UPDATE runs SET blocked = NULL WHERE run_id = ?").run(runId);
     return [runId];
   }
@@ -427,7 +483,7 @@ function conflict(runId: string, problem: string): AbstractRuntimeError<"CONFLIC
 }
 
 function tried(row: RunTableRow): string[] {
-  return row.tried === null ? [] : (JSON.parse(row.tried) as string[]);
+  return (readable(row.tried) as string[] | undefined) ?? [];
 }
 
 function leaseKey({ runId, lease }: Transition): string {

@@ -305,6 +305,42 @@ export const workerCases: Record<string, Case> = {
     assert.deepEqual(await world.claimable(), []);
   },
 
+  async "deliver: a control message lifts a block, and what code was tried; a quarantine stays"(world) {
+    const control = (runId: string, id: string) =>
+      world.store.deliver([message(runId, { id, kind: "control", key: "cancel", payload: {} })]);
+    const holder = await world.held();
+    await world.store.release(holder.runId, holder.lease, { blocked });
+    const second = await world.takeOver(holder, await world.worker({ fingerprint: "code 2" }));
+    await world.store.release(holder.runId, second.lease, { blocked: { ...blocked, fingerprint: "code 2" } });
+    const worker = await world.worker();
+    assert.equal((await world.store.nextDue(worker)).at, undefined);
+    assert.deepEqual(await control(holder.runId, "c1"), [{ kind: "stored" }]);
+    assert.equal((await world.load(holder.runId)).blocked, undefined);
+    assert.equal((await world.store.nextDue(worker)).at, world.clock.now());
+    const third = await world.takeOver(holder, worker);
+    await world.store.release(holder.runId, third.lease, { blocked, mailSeen: Number.MAX_SAFE_INTEGER });
+    assert.deepEqual(await world.claimable({ fingerprint: "code 2" }), [holder.runId]);
+
+    const other = await world.held();
+    const quarantine = { ...blocked, quarantine: true };
+    await world.store.release(other.runId, other.lease, { blocked: quarantine });
+    assert.deepEqual(await control(other.runId, "c1"), [{ kind: "stored" }]);
+    same((await world.load(other.runId)).blocked, quarantine);
+    assert.deepEqual(await world.claimable(), []);
+  },
+
+  async "release: code that found nothing to lift finds what is blocked later"(world) {
+    const worker = await world.worker({ fingerprint: "code 2" });
+    for (let i = 0; i < 3; i++) {
+      assert.deepEqual(await world.store.claim(worker, { limit: 10 }), []);
+      assert.equal((await world.store.nextDue(worker)).at, undefined);
+      const holder = await world.held();
+      await world.store.release(holder.runId, holder.lease, { blocked });
+      assert.equal((await world.store.nextDue(worker)).at, world.clock.now());
+      assert.deepEqual(idsOf(await world.store.claim(worker, { limit: 10 })), [holder.runId]);
+    }
+  },
+
   async "lift: a block or quarantine goes and the run is ready; answers whether there was one"(world) {
     for (const quarantine of [false, true]) {
       const holder = await world.takeOver(await world.parked());
