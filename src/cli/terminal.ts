@@ -32,9 +32,12 @@ export function processIo(): Io {
     colours: stdout.isTTY === true && stderr.isTTY === true && stdout.hasColors(),
     ...(stdout.isTTY ? { columns: stdout.columns } : {}),
     onInterrupt(listener) {
-      // Once: without a listener of ours Node's own takes over, which ends the process at once.
-      process.once("SIGINT", listener);
-      return () => void process.off("SIGINT", listener);
+      // Once: without a listener of ours Node's own takes over, which ends the process at once. Services are stopped by SIGTERM.
+      const signals = ["SIGINT", "SIGTERM"] as const;
+      for (const signal of signals) process.once(signal, listener);
+      return () => {
+        for (const signal of signals) process.off(signal, listener);
+      };
     },
   };
 }

@@ -65,13 +65,7 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   checkOptions(options.limits ?? {}, Object.keys(defaultLimits), "createRuntime({ limits })");
   for (const [name, value] of Object.entries({ ...settings, ...options.limits })) checkNumber(name, value, 1);
   if (!Number.isInteger(settings.concurrency ?? 1)) checkNumber("concurrency", Number.NaN, 1);
-  const { sqliteStore } = options.store ? { sqliteStore: undefined } : await import("../stores/sqlite/index.ts");
-  const store =
-    options.store ??
-    (await (sqliteStore as NonNullable<typeof sqliteStore>)(
-      ".abstractruntime/runs.db",
-      options.clock ? { clock: options.clock } : {},
-    ));
+  const store = options.store ?? (await defaultStore(options.clock));
   try {
     const runtime = new Runtime(store, options, { ...schedulerDefaults, ...settings });
     await runtime.open();
@@ -79,6 +73,18 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   } catch (error) {
     await store.close();
     throw error;
+  }
+}
+
+async function defaultStore(clock: Clock | undefined): Promise<Store> {
+  const path = ".abstractruntime/runs.db";
+  try {
+    const { sqliteStore } = await import("../stores/sqlite/index.ts");
+    return await sqliteStore(path, clock ? { clock } : {});
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ERR_UNKNOWN_BUILTIN_MODULE") throw error;
+    const problem = `Node ${process.versions.node} has no SQLite; abstractruntime needs Node 22.18 or newer`;
+    throw new AbstractRuntimeError("STORE_UNAVAILABLE", { store: `sqlite:${path}`, problem }, error);
   }
 }
 
@@ -215,7 +221,7 @@ export class Runtime implements AsyncDisposable {
   }
 
   /**
-   * Answers the one open wait of a run. A text answers a person's question as `{ text }`. The answer is durable when this resolves;
+   * Answers the one open question of a run; where it asks nobody, the one open event or job. A text answers a question as `{ text }`. The answer is durable when this resolves;
    * the run goes on where a worker has its code.
    *
    * @throws RUN_NOT_FOUND, NOT_WAITING, WAIT_AMBIGUOUS, ANSWER_INVALID, ALREADY_ANSWERED, TOO_LARGE, NOT_JSON
