@@ -54,5 +54,5 @@ export type { Clock, Ids, Timer } from "./kernel/clock.ts";
 export type { Blocked, ListedRun, RunPage, RunQuery, Store } from "./kernel/store.ts";
 
 // Errors
-export { AbstractRuntimeError, isError } from "./kernel/errors.ts";
+export { AbstractRuntimeError, isError, nearest } from "./kernel/errors.ts";
 export type { ErrorCode, ErrorData, ErrorFields } from "./kernel/errors.ts";

@@ -1,6 +1,5 @@
 /** From what a person types to a run. */
-import { AbstractRuntimeError, type Runtime } from "../index.ts";
-import { nearest } from "./nearest.ts";
+import { AbstractRuntimeError, type Runtime, nearest } from "../index.ts";
 import { wrongUse } from "./problem.ts";
 
 const leastCharacters = 4;

@@ -1,7 +1,6 @@
-import type { ListedRun, RunStatus } from "../index.ts";
+import { type ListedRun, type RunStatus, nearest } from "../index.ts";
 import { type AddCommand, type Cli, nextCommand } from "./command.ts";
 import { moment } from "./moment.ts";
-import { nearest } from "./nearest.ts";
 import { reading } from "./open-runtime.ts";
 import { wrongUse } from "./problem.ts";
 

@@ -1,10 +1,18 @@
 /** From `--store` to a runtime, and back: what is opened here is closed here. */
 import { existsSync } from "node:fs";
 import { inspect } from "node:util";
-import { AbstractRuntimeError, createRuntime, isError, type Logger, type Runtime, type Store, type Workflow } from "../index.ts";
+import {
+  AbstractRuntimeError,
+  createRuntime,
+  isError,
+  type Logger,
+  type Runtime,
+  type Store,
+  type Workflow,
+  nearest,
+} from "../index.ts";
 import { sqliteStore } from "../stores/sqlite/index.ts";
 import { type Cli, nextCommand } from "./command.ts";
-import { nearest } from "./nearest.ts";
 import { Advised, wrongUse } from "./problem.ts";
 import type { Terminal } from "./terminal.ts";
 

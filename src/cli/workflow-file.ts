@@ -3,8 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { basename, dirname, extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { inspect } from "node:util";
-import { AbstractRuntimeError, isError, type Workflow } from "../index.ts";
-import { nearest } from "./nearest.ts";
+import { AbstractRuntimeError, isError, type Workflow, nearest } from "../index.ts";
 import { Advised, wrongUse } from "./problem.ts";
 
 export interface WorkflowFile {
