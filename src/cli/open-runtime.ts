@@ -1,5 +1,5 @@
 /** From `--store` to a runtime, and back: what is opened here is closed here. */
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { inspect } from "node:util";
 import {
   AbstractRuntimeError,
@@ -40,7 +40,13 @@ export function storePath(given: string): string {
 
 /** @throws STORE_UNAVAILABLE when there is no store: whoever only looks must not make one. */
 export function requireStore(cli: Cli): void {
-  if (existsSync(storePath(cli.store))) return;
+  try {
+    statSync(storePath(cli.store));
+    return;
+  } catch (error) {
+    // A directory that may not be entered is met when the store is opened, with its own words.
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") return;
+  }
   throw new Advised(
     new AbstractRuntimeError("STORE_UNAVAILABLE", { store: cli.store, problem: "there is no such file" }),
     `Start a first run with \`${nextCommand(cli, "run", ["FILE"])}\`, or name another store with --store.`,

@@ -586,7 +586,7 @@ export class Driver {
   #blocked(error: AbstractRuntimeError): Blocked {
     return {
       code: error.code,
-      problem: error.message.slice(error.code.length + 2),
+      problem: error.problem,
       fingerprint: this.#host.fingerprint,
       quarantine: false,
     };

@@ -228,12 +228,16 @@ export class AbstractRuntimeError<C extends ErrorCode = ErrorCode> extends Error
   readonly fields: ErrorFields<C>;
   /** The next step, alone. */
   readonly hint: string;
+  /** The message without its code: for quoting in another one. */
+  readonly problem: string;
 
   constructor(code: C, fields: ErrorFields<C>, cause?: unknown) {
     const { fact, next } = catalogue[code] as { fact: Say<ErrorFields<C>>; next: Say<ErrorFields<C>> };
     const hint = next(fields);
     // A fact that quotes another message may end in a full stop of its own.
-    super(`${code}: ${fact(fields).replace(/\.+$/, "")}. ${hint}`, cause === undefined ? undefined : { cause });
+    const problem = `${fact(fields).replace(/\.+$/, "")}. ${hint}`;
+    super(`${code}: ${problem}`, cause === undefined ? undefined : { cause });
+    this.problem = problem;
     this.code = code;
     this.fields = fields;
     this.hint = hint;

@@ -64,7 +64,12 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   checkOptions(settings, Object.keys(schedulerDefaults), "createRuntime({ scheduler })");
   checkOptions(options.limits ?? {}, Object.keys(defaultLimits), "createRuntime({ limits })");
   for (const [name, value] of Object.entries({ ...settings, ...options.limits })) checkNumber(name, value, 1);
-  if (!Number.isInteger(settings.concurrency ?? 1)) checkNumber("concurrency", Number.NaN, 1);
+  if (!Number.isInteger(settings.concurrency ?? 1)) {
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: "concurrency",
+      problem: "concurrency must be a whole number from 1",
+    });
+  }
   const store = options.store ?? (await defaultStore(options.clock));
   try {
     const runtime = new Runtime(store, options, { ...schedulerDefaults, ...settings });

@@ -228,7 +228,7 @@ export class Scheduler {
       const newer = isError(error, "FORMAT_NEWER");
       if (!newer && !isError(error, "RECORD_CORRUPT")) throw error;
       this.#host.log.error(newer ? "a run was written by newer code" : "a run is damaged and was quarantined", { runId, error });
-      const blocked = { code: error.code, problem: error.message, fingerprint: this.#host.fingerprint, quarantine: !newer };
+      const blocked = { code: error.code, problem: error.problem, fingerprint: this.#host.fingerprint, quarantine: !newer };
       await this.#host.store.release(runId, lease, { blocked });
       return undefined;
     }

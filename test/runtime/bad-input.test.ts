@@ -135,9 +135,9 @@ describe("names that nobody knows", () => {
     const runtime = await open({ workflows: [asking] });
     const { runId } = await runtime.start(asking);
     for (const call of [
-      () => createRuntime({ workflows: loosely([{}]) }),
-      () => createRuntime({ workflows: loosely([undefined]) }),
-      () => createRuntime({ effects: loosely([{ type: "x" }]) }),
+      () => createRuntime({ store: memoryStore(), workflows: loosely([{}]) }),
+      () => createRuntime({ store: memoryStore(), workflows: loosely([undefined]) }),
+      () => createRuntime({ store: memoryStore(), effects: loosely([{ type: "x" }]) }),
       () => createRuntime({ limits: { recordBytes: Number.NaN } }),
       () => createRuntime({ limits: { varsBytes: -1 } }),
       () => createRuntime({ limits: loosely({ messageBytes: "1" }) }),

@@ -160,7 +160,7 @@ class SqliteStore implements Store {
           throw error;
         }
         // One damaged run must not keep the others from being driven.
-        await this.#write((transaction) => transaction.quarantine(one, error.message, worker.fingerprint));
+        await this.#write((transaction) => transaction.quarantine(one, error.problem, worker.fingerprint));
       }
     }
     return given;
