@@ -8,6 +8,7 @@ import { atMost, type Figure, median, spreadOf } from "./figure.ts";
 import { newPlace, remove } from "./place.ts";
 import type { Settings } from "./settings.ts";
 import { Stamps } from "./stamps.ts";
+import { settling } from "./steps.ts";
 
 const old = 10_000;
 const window = 100;
@@ -47,7 +48,8 @@ async function ageing(kind: "speculative" | "barrier", on: StoreName, rounds: nu
   const young: number[] = [];
   const aged: number[] = [];
   const compared = await compare(on, rounds, {
-    workflows: [workflow],
+    workflows: [workflow, settling],
+    warmUp: async (runtime) => void (await runtime.run(settling, { vars: { n: 0 } })),
     prepare: (store) => stamps.watch(store),
     phases: [
       async (runtime) => {

@@ -29,8 +29,6 @@ export interface Work {
   scheduler?: boolean;
   /** Called with the store before the runtime has it. */
   prepare?(store: Store): void;
-  /** Called after each round with the directory, when everything is closed. SQLite only. */
-  closed?(directory: string): void;
   /** Whether raw transactions are timed one by one. */
   eachRaw?: boolean;
 }
@@ -158,10 +156,7 @@ async function takeTurn(on: StoreName, work: Work, around = (phase: () => Promis
     });
   }
   await runtime.stop();
-  if (on === "sqlite") {
-    for (const writes of turn.writes) fill(writes, fileIn(directory));
-    work.closed?.(directory);
-  }
+  if (on === "sqlite") for (const writes of turn.writes) fill(writes, fileIn(directory));
   remove(directory);
   turn.ms.shift();
   turn.cpu.shift();

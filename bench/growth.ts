@@ -1,11 +1,12 @@
 /** A run whose vars grow by 2 KB a step, 500 times: whether late steps cost more than early ones, and what it leaves on disk. */
-import { complete, defineEffect, defineWorkflow } from "abstractruntime";
+import { complete, createRuntime, defineEffect, defineWorkflow } from "abstractruntime";
 import { randomBytes } from "node:crypto";
-import { compare, type StoreName, warmUps } from "./compare.ts";
+import { compare, openStore, type StoreName, warmUps } from "./compare.ts";
 import { atMost, type Figure, median, spreadOf } from "./figure.ts";
-import { bytesIn } from "./place.ts";
+import { bytesIn, newPlace, remove } from "./place.ts";
 import type { Settings } from "./settings.ts";
 import { Stamps } from "./stamps.ts";
+import { settling } from "./steps.ts";
 
 const steps = 500;
 const window = 50;
@@ -76,9 +77,9 @@ async function grow(kind: Kind, on: StoreName, rounds: number): Promise<Figure[]
   const late: number[] = [];
   const growths: number[] = [];
   const checkpoints: number[][] = [];
-  let bytes = 0;
   const compared = await compare(on, rounds, {
-    workflows: [workflow],
+    workflows: [workflow, settling],
+    warmUp: async (runtime) => void (await runtime.run(settling, { vars: { n: 0 } })),
     prepare: (store) => stamps.watch(store),
     phases: [
       async (runtime) => {
@@ -90,9 +91,6 @@ async function grow(kind: Kind, on: StoreName, rounds: number): Promise<Figure[]
         checkpoints.push(stamps.checkpointSteps());
       },
     ],
-    closed: (directory) => {
-      bytes = bytesIn(directory);
-    },
     eachRaw: true,
   });
   for (const list of [early, late, growths, checkpoints]) list.splice(0, warmUps);
@@ -115,6 +113,7 @@ async function grow(kind: Kind, on: StoreName, rounds: number): Promise<Figure[]
     },
   ];
   if (on === "memory") return figures;
+  const bytes = await filesOf(workflow);
   const state = texts.reduce((sum, text) => sum + JSON.stringify({ text }).length + 1, 0) / 1e6;
   figures.push({
     name: `${what}: files after close`,
@@ -127,4 +126,15 @@ async function grow(kind: Kind, on: StoreName, rounds: number): Promise<Figure[]
     note: "raw: the final vars as JSON",
   });
   return figures;
+}
+
+/** Bytes that the run leaves in a new store. */
+async function filesOf(workflow: (typeof workflows)[Kind]): Promise<number> {
+  const directory = newPlace();
+  const runtime = await createRuntime({ workflows: [workflow], store: await openStore("sqlite", directory) });
+  await runtime.run(workflow, { vars: { items: [] } });
+  await runtime.stop();
+  const bytes = bytesIn(directory);
+  remove(directory);
+  return bytes;
 }
