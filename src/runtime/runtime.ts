@@ -135,7 +135,7 @@ export class Runtime implements AsyncDisposable {
         return fingerprint();
       },
       now: () => this.#scheduler.now(),
-      loopBusyMs: loopBusyMs(),
+      loopBusyMs: loopBusyMs(clock),
       holdsLeases: () => this.#scheduler.holdsLeases(),
       renewLeases: () => this.#scheduler.renew(),
       workflow: (id) => this.#workflows.get(id),
@@ -521,10 +521,10 @@ function guarded(log: Logger): Logger {
 }
 
 /** How long the event loop has been kept since it last had its turn. */
-function loopBusyMs(): () => number {
+function loopBusyMs(clock: Clock): () => number {
   let since: number | undefined;
   return () => {
-    const now = performance.now();
+    const now = clock.now();
     if (since === undefined) {
       since = now;
       setImmediate(() => {

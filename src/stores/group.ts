@@ -6,6 +6,8 @@
  * G2. The loop gets its turn at least every 5 ms, so timers and I/O live beside any amount of steps.
  */
 
+import type { Clock } from "../kernel/clock.ts";
+
 const longestMs = 5;
 /** So many batches of a single call each, all from one caller, make it a sequence. */
 const sequence = 3;
@@ -21,6 +23,7 @@ export type Applied = { value: unknown } | { error: unknown };
 
 export class Group<Call> {
   readonly #apply: (calls: readonly Call[]) => readonly Applied[] | Promise<readonly Applied[]>;
+  readonly #clock: Clock;
   #queue: Waiting<Call>[] = [];
   #scheduled = false;
   #idle: (() => void)[] = [];
@@ -29,7 +32,8 @@ export class Group<Call> {
   #turnAt = 0;
 
   /** @param apply Applies calls together and answers for each, in order. A rejection is the answer for all of them. */
-  constructor(apply: (calls: readonly Call[]) => readonly Applied[] | Promise<readonly Applied[]>) {
+  constructor(clock: Clock, apply: (calls: readonly Call[]) => readonly Applied[] | Promise<readonly Applied[]>) {
+    this.#clock = clock;
     this.#apply = apply;
   }
 
@@ -46,12 +50,12 @@ export class Group<Call> {
   }
 
   #schedule(): void {
-    if (this.#alone >= sequence && performance.now() - this.#turnAt < longestMs) {
+    if (this.#alone >= sequence && this.#clock.now() - this.#turnAt < longestMs) {
       // Behind all microtasks that are due now; still before timers and I/O.
       process.nextTick(() => void this.#run());
     } else {
       setImmediate(() => {
-        this.#turnAt = performance.now();
+        this.#turnAt = this.#clock.now();
         void this.#run();
       });
     }

@@ -61,7 +61,7 @@ class MemoryStore implements Store {
     this.#clock = clock;
     this.#reader = new Reader(contents);
     this.#transaction = new Transaction(contents, clock);
-    this.#group = new Group((calls) => this.#apply(calls));
+    this.#group = new Group(clock, (calls) => this.#apply(calls));
   }
 
   renew(workerId: string, ttlMs: number): Promise<number> {

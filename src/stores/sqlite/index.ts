@@ -106,7 +106,7 @@ class SqliteStore implements Store {
     this.#busyTimeoutMs = busyTimeoutMs;
     this.#reader = new Reader(database);
     this.#transaction = new Transaction(database, name, this.#reader, clock);
-    this.#group = new Group((calls) => {
+    this.#group = new Group(clock, (calls) => {
       this.#transaction.forget();
       return this.#apply(calls);
     });
