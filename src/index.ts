@@ -2,18 +2,38 @@
 
 // Workflows
 export { defineWorkflow, node, type } from "./kernel/workflow.ts";
-export type { Edge, NodeContext, NodeHandler, NodeObject, Workflow, WorkflowOptions } from "./kernel/workflow.ts";
+export type { Edge, Migration, NodeContext, NodeHandler, NodeObject, Workflow, WorkflowOptions } from "./kernel/workflow.ts";
 
 // Plans
-export { all, any, askUser, complete, fail, goto, sleep, subworkflow, waitEvent, waitUntil } from "./kernel/plan.ts";
+export {
+  all,
+  any,
+  askUser,
+  complete,
+  fail,
+  fanOut,
+  goto,
+  join,
+  sleep,
+  subworkflow,
+  waitEvent,
+  waitUntil,
+} from "./kernel/plan.ts";
 export type {
+  AllOptions,
   AwaitedEvent,
   Duration,
   Effect,
   Failure,
+  FanOut,
+  FannedOut,
+  Joined,
   PlanOptions,
   Question,
+  QueueOptions,
   Ready,
+  Settled,
+  ShownError,
   StepPlan,
   WaitPlanOptions,
 } from "./kernel/plan.ts";
@@ -36,8 +56,16 @@ export type { Backoff, PolicyOptions } from "./kernel/policy.ts";
 
 // Running
 export { createRuntime } from "./runtime/runtime.ts";
-export type { RunOf, Runtime, RuntimeOptions, StartOptions } from "./runtime/runtime.ts";
+export type { RuntimeOptions, StartOptions } from "./runtime/options.ts";
+export type { RunOf, Runtime } from "./runtime/runtime.ts";
+export type { ScheduleOptions } from "./runtime/schedule-spec.ts";
+export type { ScheduleSpec } from "./runtime/schedule-workflow.ts";
+export type { Schedule, Schedules } from "./runtime/schedules.ts";
 export type { SchedulerOptions } from "./runtime/scheduler.ts";
+export type { RuntimeEvents, RuntimeProblem } from "./runtime/events.ts";
+export type { Counters, Health } from "./runtime/health.ts";
+export type { CheckReport, Incompatibility } from "./runtime/check.ts";
+export type { RunTree } from "./runtime/tree.ts";
 export type { Verification } from "./runtime/verify.ts";
 export type { Run } from "./runtime/view.ts";
 
@@ -51,7 +79,7 @@ export type { Limits } from "./kernel/execute.ts";
 export type { Clock, Ids, Timer } from "./kernel/clock.ts";
 
 // Stores
-export type { Blocked, ListedRun, RunPage, RunQuery, Store } from "./kernel/store.ts";
+export type { Blocked, ListedRun, QueueLimits, RunPage, RunQuery, Store, StoreStats } from "./kernel/store.ts";
 
 // Errors
 export { AbstractRuntimeError, isError, nearest } from "./kernel/errors.ts";

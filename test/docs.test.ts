@@ -118,7 +118,7 @@ test("every error code has its page, in one form, and every page its code", () =
   const index = readFileSync("docs/errors/README.md", "utf8");
   for (const code of codes) {
     const text = readFileSync(`docs/errors/${code}.md`, "utf8");
-    const form = /^# ([A-Z_]+)\n\n[^#]+\n## Causes\n\n[^#]+\n## Fix\n\n[^#]+$/.exec(text);
+    const form = /^# ([A-Z_]+)\n\n(?:(?!#).*\n)+## Causes\n\n(?:(?!#).*\n)+## Fix\n\n(?:(?!#).*\n)+$/.exec(text);
     expect({ code, heading: form?.[1] }).toEqual({ code, heading: code });
     expect({ code, listed: index.includes(`[${code}](${code}.md)`) }).toEqual({ code, listed: true });
   }

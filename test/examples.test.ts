@@ -99,6 +99,18 @@ test("timer keeps its moment over a restart", () => {
   expect(readdirSync(directory)).toEqual([]);
 });
 
+test("nightly makes its schedule once, and runs without waiting for the night", () => {
+  const lines = run("nightly.ts");
+  expect(lines).toEqual([
+    expect.stringMatching(/^nightly fires next at \d{4}-\d\d-\d\dT0[12]:30:00.000Z$/),
+    "made twice, it is one: true",
+    expect.stringMatching(/^output: \{ cleanedUpTo: '\d{4}-\d\d-\d\d' \}$/),
+    "paused: nightly",
+    "left: 0",
+  ]);
+  expect(readdirSync(directory)).toEqual([]);
+});
+
 test("order retries what may succeed, gives up what cannot, and branches", () => {
   const lines = run("order.ts");
   expect(lines.filter((line) => !line.startsWith(" "))).toEqual([
@@ -116,6 +128,73 @@ test("order retries what may succeed, gives up what cannot, and branches", () =>
     "effect_completed pay attempt 3",
     "effect_started pay attempt 1",
     "effect_failed pay attempt 1",
+  ]);
+});
+
+test("approval-deadline goes on without an answer", () => {
+  expect(run("approval-deadline.ts")).toEqual([
+    "Manager: pay 4200 cents? until 86400000 ms later",
+    "{ paid: true, by: 'manager' }",
+    "{ paid: false, by: 'nobody', why: 'WAIT_TIMEOUT' }",
+  ]);
+});
+
+test("saga undoes what it has done, the last first", () => {
+  const lines = run("saga.ts");
+  expect(lines.filter((line) => /^(book|cancel) /.test(line))).toEqual([
+    "book flight",
+    "book hotel",
+    "book bicycle",
+    "book flight",
+    "book hotel",
+    "cancel hotel-1 (hotel)",
+    "cancel flight-1 (flight)",
+  ]);
+  expect(lines.find((line) => line.startsWith("failed:"))).toMatch(/no car is left/);
+  expect(lines).toContain("not undone: 0");
+  expect(lines.filter((line) => line.startsWith(" ")).map((line) => line.trim().split(" ")[0])).toEqual([
+    "undoing",
+    "effect_started",
+    "effect_completed",
+    "effect_started",
+    "effect_completed",
+    "run_failed",
+  ]);
+});
+
+test("map runs a child for each item, and collects those that fail", () => {
+  const lines = run("map.ts");
+  expect(lines.slice(0, -1).join(" ")).toBe(
+    "{   made: 996,   bytes: 373874,   failed: [ 'photo-0', 'photo-250', 'photo-500', 'photo-750' ] }",
+  );
+  expect(lines.at(-1)).toBe("1000 children, the first one failed and the second completed");
+});
+
+test("agent-cancel is stopped in the middle of a tool call, and has the last word", () => {
+  expect(run("agent-cancel.ts")).toEqual([
+    "searching page 3 for a very long time",
+    "cancelled: changed my mind",
+    "{ toolCalls: 2 }",
+  ]);
+});
+
+test("queue keeps its limits", () => {
+  expect(run("queue.ts")).toEqual([
+    "sent: 9",
+    "never more than three at a time: true and one of a tenant: true",
+    "took at least 40 ms: true",
+  ]);
+});
+
+test("signal comes early, counts once, and emit reaches those that wait", () => {
+  expect(run("signal.ts")).toEqual([
+    "early: { duplicate: false }",
+    "again: { duplicate: true }",
+    "another under that id: MESSAGE_ID_REUSED",
+    "reached: 2",
+    "{ to: 'Ada', cents: 900, leaves: '9:00' }",
+    "{ to: 'Bob', cents: 500, leaves: '9:00' }",
+    "Cleo: waiting at payment",
   ]);
 });
 

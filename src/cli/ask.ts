@@ -1,6 +1,7 @@
 /** Asking the person at the terminal. */
 import { parseJson } from "../index.ts";
-import { asksAboutUncertainty, type Wait } from "./explain.ts";
+import type { Wait } from "./explain.ts";
+import { asksAboutUncertainty } from "./explain-effect.ts";
 import { payloadOf } from "./question.ts";
 import { printable, printableLines, type Terminal } from "./terminal.ts";
 
@@ -27,6 +28,13 @@ export async function askWhich(terminal: Terminal, waits: readonly Wait[]): Prom
     waits.map((wait) => wait.prompt ?? wait.waitKey),
   );
   return chosen === undefined ? undefined : waits[chosen];
+}
+
+/** Whether the person says yes. Anything else is a no. */
+export async function confirmed(terminal: Terminal, message: string): Promise<boolean> {
+  const { confirm } = await import("@clack/prompts");
+  const { stdin: input, stdout: output } = terminal.io;
+  return (await confirm({ message: printableLines(message), initialValue: false, input, output })) === true;
 }
 
 async function askAboutUncertainty(terminal: Terminal, wait: Wait): Promise<{ payload: unknown } | undefined> {

@@ -5,18 +5,47 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { type Act, type AddCommand, type Cli, defaultStore } from "./command.ts";
+import { addCancel } from "./cancel.ts";
+import { addCheck } from "./check.ts";
+import { addEmit } from "./emit.ts";
 import { addGraph } from "./graph.ts";
+import { addHealth } from "./health.ts";
 import { addLedger } from "./ledger.ts";
 import { addLs } from "./ls.ts";
+import { addPause } from "./pause.ts";
 import { Advised, exitCodeOf, problemOf, tell } from "./problem.ts";
 import { addRespond } from "./respond.ts";
+import { addRetry } from "./retry.ts";
 import { addRun } from "./run.ts";
+import { addSchedules } from "./schedules.ts";
 import { addShow } from "./show.ts";
+import { addSignal } from "./signal.ts";
 import { type Io, processIo, Terminal } from "./terminal.ts";
+import { addTree } from "./tree.ts";
+import { addUnpause } from "./unpause.ts";
 import { addVerify } from "./verify.ts";
 import { addWhy } from "./why.ts";
 
-const commands: readonly AddCommand[] = [addRun, addLs, addShow, addWhy, addRespond, addLedger, addVerify, addGraph];
+const commands: readonly AddCommand[] = [
+  addRun,
+  addLs,
+  addShow,
+  addWhy,
+  addTree,
+  addRespond,
+  addSignal,
+  addEmit,
+  addCancel,
+  addPause,
+  addUnpause,
+  addRetry,
+  addSchedules,
+  addLedger,
+  addVerify,
+  addHealth,
+  addCheck,
+  addGraph,
+];
 
 /** Carries out one command and answers with its exit code. Never rejects. */
 export async function main(argv: readonly string[], io: Io = processIo()): Promise<number> {

@@ -2,7 +2,8 @@
 import { isError, type Run, type Runtime } from "../index.ts";
 import { ask } from "./ask.ts";
 import { type Cli, nextCommand } from "./command.ts";
-import { childOf, explain, failureOf, printExplanation } from "./explain.ts";
+import { explain, failureOf, printExplanation } from "./explain.ts";
+import { childOf } from "./explain-effect.ts";
 import { openRuntime } from "./open-runtime.ts";
 import { problemOf, tell } from "./problem.ts";
 import { questionsOf } from "./question.ts";
@@ -105,7 +106,7 @@ async function report(cli: Cli, runtime: Runtime, run: Run, file: WorkflowFile):
       false,
     );
   } else {
-    printExplanation(terminal, await explain(cli, runtime, run.runId, file.path));
+    printExplanation(terminal, await explain(cli, runtime, run.runId, file));
   }
   return failure ? 1 : 0;
 }
@@ -124,19 +125,30 @@ async function settle(runtime: Runtime, runId: string, file: WorkflowFile, { wai
 async function movesOn(runtime: Runtime, runId: string, file: WorkflowFile): Promise<boolean> {
   const loaded = await runtime.store.load(runId);
   if (!loaded) return false;
-  const { row, lease, blocked, now } = loaded;
-  if (row.status === "completed" || row.status === "failed" || row.status === "cancelled") return false;
+  const { row, lease, blocked, now, mail } = loaded;
+  const asked = (command: string): boolean => mail.some(({ kind, key }) => kind === "control" && key === command);
+  if (row.status === "completed" || row.status === "cancelled" || (row.status === "failed" && !asked("retry"))) return false;
   if (lease) return true;
-  if (row.paused || !file.workflows.some(({ id }) => id === row.workflowId)) return false;
+  if (row.paused && !asked("unpause") && !asked("cancel")) return false;
+  // Its queue has limits, which a worker that serves it knows. This one serves none.
+  if (row.queue !== undefined || !file.workflows.some(({ id }) => id === row.workflowId)) return false;
   if (blocked && (await stops(runtime, runId, 0))) return false;
   if (row.wakeAt !== null && row.wakeAt - now <= patienceMs) return true;
-  if (!row.waits.some(({ reason }) => reason === "subworkflow")) return false;
+  if (row.status !== "waiting") return false;
   const run = await runtime.get(runId);
   for (const wait of run.waits) {
-    const childId = childOf(wait);
-    if (childId !== undefined && (await movesOn(runtime, childId, file))) return true;
+    if (wait.reason !== "subworkflow") continue;
+    for (const childId of await awaitedChildren(runtime, wait, runId)) if (await movesOn(runtime, childId, file)) return true;
   }
   return false;
+}
+
+/** The run that a wait is for; of a `fan_out`, the children that have not ended. */
+async function awaitedChildren(runtime: Runtime, wait: Run["waits"][number], parentRunId: string): Promise<string[]> {
+  const childId = childOf(wait);
+  if (childId !== undefined) return [childId];
+  const { runs } = await runtime.list({ parentRunId, status: ["running", "waiting"], limit: 1_000 });
+  return runs.map(({ runId }) => runId);
 }
 
 /** Whether a run ends, or turns out to be blocked for this process too, within a time. Ends are heard of at once. */

@@ -1,39 +1,50 @@
-/** What a run is doing and what moves it on, from the run and the store alone. Shown by `why`, and by `run` and `respond` when they leave a run. */
-import { AbstractRuntimeError, isError, type LedgerRecord, type Run, type Runtime } from "../index.ts";
+/** What a run is doing and what moves it on, from the run and the store alone. Shown by `why`, and by whatever leaves a run or changes it. */
+import { AbstractRuntimeError, type Run, type Runtime, type Store } from "../index.ts";
 import { type Cli, nextCommand } from "./command.ts";
-import { moment, when } from "./moment.ts";
+import { explainEffect } from "./explain-effect.ts";
+import { moment, span, when } from "./moment.ts";
+import { leftToUndo, openEffectsOf, type OpenEffect } from "./open-effects.ts";
 import { jsonLine, type Terminal } from "./terminal.ts";
+import type { WorkflowFile } from "./workflow-file.ts";
 
 export type Wait = Run["waits"][number];
+export type Fields = [name: string, value: string | undefined][];
 
 export interface Explanation {
   run: Run;
   /** One sentence. */
   summary: string;
-  fields: [name: string, value: string | undefined][];
+  fields: Fields;
   /** What to do, each a sentence or a command. */
   next: string[];
   /** The worker that holds the run now. */
   holder?: string;
   /** Since when it is so, in milliseconds since 1970. */
   since: number;
+  /** What it has under way. */
+  effects: OpenEffect[];
 }
 
-/** @param file The workflow file that the user named, for the commands to go on with. */
-export async function explain(cli: Cli, runtime: Runtime, runId: string, file = "FILE"): Promise<Explanation> {
+/** @param file The workflow file that the user named: for the commands to go on with, and for what only the code says. */
+export async function explain(cli: Cli, runtime: Runtime, runId: string, file?: WorkflowFile): Promise<Explanation> {
   const run = await runtime.get(runId);
   const loaded = await runtime.store.load(runId);
+  const ended = run.status === "completed" || run.status === "failed" || run.status === "cancelled";
   const facts: Facts = {
     cli,
     runtime,
     run,
-    file,
+    ...(file ? { file } : {}),
+    path: file?.path ?? "FILE",
     now: loaded?.now ?? run.updatedAt,
     holder: loaded?.lease?.workerId,
-    mail: (loaded?.mail ?? []).map(({ key }) => key),
+    mail: loaded?.mail ?? [],
+    effects: ended ? [] : await openEffectsOf(runtime, run),
+    explainRun: (other) => explain(cli, runtime, other, file),
   };
-  const rest = await explainStatus(facts);
-  return { run, since: run.updatedAt, ...(facts.holder === undefined ? {} : { holder: facts.holder }), ...rest };
+  const { since = run.updatedAt, ...part } = await explainStatus(facts);
+  const { holder, effects } = facts;
+  return { run, since, ...(holder === undefined ? {} : { holder }), effects, ...part };
 }
 
 export function printExplanation(terminal: Terminal, { summary, fields, next }: Explanation): void {
@@ -44,57 +55,144 @@ export function printExplanation(terminal: Terminal, { summary, fields, next }: 
   });
 }
 
-interface Facts {
+export interface Facts {
   cli: Cli;
   runtime: Runtime;
   run: Run;
-  file: string;
+  file?: WorkflowFile;
+  /** Of the file, for commands to paste. */
+  path: string;
   now: number;
   holder: string | undefined;
-  /** Keys of the messages that the run has not taken. */
-  mail: readonly string[];
+  /** The messages that the run has not taken. */
+  mail: NonNullable<Awaited<ReturnType<Store["load"]>>>["mail"];
+  effects: OpenEffect[];
+  explainRun(runId: string): Promise<Explanation>;
 }
 
 type Part = Pick<Explanation, "summary" | "fields" | "next"> & { since?: number };
 
 async function explainStatus(facts: Facts): Promise<Part> {
-  const { run } = facts;
-  if (run.status === "completed" || run.status === "failed" || run.status === "cancelled") return explainEnd(facts, run.status);
-  if (run.blocked) return explainBlocked(facts, run.blocked);
-  if (run.paused) return explainPaused(facts);
-  return run.status === "waiting" ? explainWaiting(facts) : explainRunning(facts);
+  const { run, now } = facts;
+  if (run.status === "failed") return explainFailed(facts);
+  if (run.status === "completed" || run.status === "cancelled") return explainEnded(facts, run.status);
+  const part = run.blocked
+    ? explainBlocked(facts, run.blocked)
+    : run.paused
+      ? explainPaused(facts)
+      : run.undoing
+        ? await explainUndoing(facts)
+        : run.cancelling && !run.cancelling.cleaning
+          ? await explainCancelling(facts)
+          : run.seq === 0 && run.wakeAt !== null && run.wakeAt > now
+            ? explainDelayed(facts, run.wakeAt)
+            : await explainActive(facts);
+  const onItsWay = commandsOnTheirWay(facts);
+  if (onItsWay) part.fields.push(["On its way", onItsWay]);
+  return part;
 }
 
-async function explainEnd(facts: Facts, status: "completed" | "failed" | "cancelled"): Promise<Part> {
-  const { cli, run, now, runtime } = facts;
-  const [last] = await runtime.ledger(run.runId, { from: run.seq, limit: 1 });
-  const reason = last?.kind === "run_cancelled" ? last.data.reason : undefined;
+// ---- Ended ---------------------------------------------------------------------------------------------------------
+
+function explainEnded({ cli, run, now }: Facts, status: "completed" | "cancelled"): Part {
   return {
-    summary: `${named(run)} ${status === "cancelled" ? "was cancelled" : status}${status === "failed" ? ` at node "${run.node}"` : ""}.`,
+    summary: `${named(run)} ${status === "cancelled" ? "was cancelled" : status}.`,
     fields: [
       ["Ended", when(run.updatedAt, now)],
+      ["Reason", run.cancelling?.reason],
       ["Output", run.output === undefined ? undefined : short(run.output)],
-      ["Error", run.error && errorText(run.error)],
-      ["Reason", reason],
+      ...notUndone(run),
     ],
     next: [nextCommand(cli, status === "completed" ? "show" : "ledger", [run.runId])],
   };
 }
 
-function explainBlocked({ cli, run, file, now }: Facts, { code, problem, quarantine }: NonNullable<Run["blocked"]>): Part {
-  const goOn = nextCommand(cli, "run", [file], { id: run.runId });
+async function explainFailed(facts: Facts): Promise<Part> {
+  const { cli, run, now, mail, path, holder } = facts;
+  const ledger = nextCommand(cli, "ledger", [run.runId]);
+  if (mail.some(({ kind, key }) => kind === "control" && key === "retry")) {
+    const by = holder === undefined ? "the next worker with its code takes it" : `worker ${holder} takes it`;
+    return {
+      summary: `${named(run)} failed at node "${run.node}", and is to be tried again.`,
+      fields: [
+        ["Ended", when(run.updatedAt, now)],
+        ["Error", run.error && errorText(run.error)],
+        ["On its way", `a retry that is in its mailbox; ${by}`],
+      ],
+      next: [nextCommand(cli, "run", [path], { id: run.runId })],
+    };
+  }
+  const refused = await retryRefused(facts);
+  return {
+    summary: `${named(run)} failed at node "${run.node}".`,
+    fields: [
+      ["Ended", when(run.updatedAt, now)],
+      ["Error", run.error && errorText(run.error)],
+      ["Retries", run.retries > 0 ? String(run.retries) : undefined],
+      ["Retry", refused === undefined ? "possible: it goes on from where it failed" : `refused: ${refused.why}`],
+      ...notUndone(run),
+    ],
+    next: [
+      ledger,
+      refused === undefined
+        ? `when the cause is mended: ${nextCommand(cli, "retry", [run.runId])}`
+        : (refused.next ?? "start a new run if the work is still wanted"),
+    ],
+  };
+}
+
+/** Why a failed run cannot be tried again, as `retry` would find it. */
+async function retryRefused({ cli, run, runtime }: Facts): Promise<{ why: string; next?: string } | undefined> {
+  if (run.undoing) return { why: "what it had done was undone when it failed" };
+  const { parentRunId } = run;
+  if (parentRunId === undefined) return undefined;
+  const parent = await runtime.store.load(parentRunId);
+  for (let to = (parent?.row.seq ?? -1) + 1; to > 0; to -= 500) {
+    const from = Math.max(0, to - 500);
+    const records = await runtime.ledger(parentRunId, { from, limit: to - from });
+    const taken = records.some(
+      ({ kind, data, at }) =>
+        kind === "delivered" &&
+        data.messageKind === "child_end" &&
+        data.key === `subworkflow:${run.runId}` &&
+        at >= run.updatedAt,
+    );
+    if (taken)
+      return {
+        why: `its parent ${parentRunId} has taken its end; a retry of the parent starts the child anew`,
+        next: nextCommand(cli, "why", [parentRunId]),
+      };
+    // The parent cannot have heard of the end before it came.
+    if ((records[0]?.at ?? 0) < run.updatedAt) return undefined;
+  }
+  return undefined;
+}
+
+function notUndone({ undoFailures = [] }: Run): Fields {
+  return undoFailures.map(({ effectId, type, error }): Fields[number] => [
+    "Not undone",
+    `effect ${effectId}: ${type}: ${errorText(error)}`,
+  ]);
+}
+
+// ---- Standing still ------------------------------------------------------------------------------------------------
+
+function explainBlocked({ cli, run, path, now }: Facts, { code, problem, quarantine }: NonNullable<Run["blocked"]>): Part {
+  const goOn = nextCommand(cli, "run", [path], { id: run.runId });
   const mend: Record<string, string> = {
-    WORKFLOW_UNKNOWN: `run it with the file that exports workflow "${run.workflowId}": ${goOn}`,
+    WORKFLOW_UNKNOWN: `run it with the file that exports ${/workflow "[^"]*"/.exec(problem)?.[0] ?? `workflow "${run.workflowId}"`}: ${goOn}`,
     EFFECT_UNKNOWN: `put the effect among the workflow's effects, then ${goOn}`,
-    WORKFLOW_INCOMPATIBLE: `add the node back, or a migration, then ${goOn}`,
+    WORKFLOW_INCOMPATIBLE: `add what is missing, or a migration; see \`${nextCommand(cli, "check", [path])}\`; then ${goOn}`,
     FORMAT_NEWER: "upgrade abstractruntime; the run is unchanged and goes on under the newer version.",
   };
+  const during = run.undoing ? ", while it is being undone" : run.cancelling ? ", while it is being cancelled" : "";
   return {
-    summary: `${named(run)} is ${quarantine ? "quarantined" : "blocked"} at node "${run.node}".`,
+    summary: `${named(run)} is ${quarantine ? "quarantined" : "blocked"} at node "${run.node}"${during}.`,
     fields: [
       ["Code", code],
       ["Problem", problem],
       ["Since", when(run.updatedAt, now)],
+      ["Woken by", quarantine ? "nothing: it was found damaged, and waits for you" : "a worker with other code"],
     ],
     next: quarantine
       ? [nextCommand(cli, "verify", [run.runId]), `when it verifies: ${nextCommand(cli, "verify", [run.runId], { lift: true })}`]
@@ -102,158 +200,175 @@ function explainBlocked({ cli, run, file, now }: Facts, { code, problem, quarant
   };
 }
 
-function explainPaused({ run, now, holder }: Facts): Part {
+function explainPaused({ cli, run, now, holder, effects }: Facts): Part {
+  const settling = holder === undefined ? [] : effects.filter(({ phase }) => phase === "executing");
+  const waits = run.waits.map(({ reason, waitKey }) => (reason === "subworkflow" ? "the end of a run" : waitKey)).join(", ");
   return {
     summary: `${named(run)} is paused at node "${run.node}".`,
     fields: [
       ["Since", when(run.updatedAt, now)],
-      ["Holder", holder],
-      ["Waits", run.waits.length > 0 ? run.waits.map(({ waitKey }) => waitKey).join(", ") : undefined],
+      ["Holder", holder === undefined ? undefined : workerText(holder)],
+      ["Settles", settling.length > 0 ? settling.map(({ type }) => `effect "${type}"`).join(", ") : undefined],
+      ["Waits", waits === "" ? undefined : `${waits} (what arrives is kept, and taken afterwards)`],
+      ["Woken by", "an unpause; nothing else moves it, but a cancel"],
     ],
-    next: ["unpause it from a program; nothing else moves it."],
+    next: [nextCommand(cli, "unpause", [run.runId])],
   };
 }
 
-function explainRunning({ cli, run, file, now, holder }: Facts): Part {
+function explainDelayed({ cli, run, now, path }: Facts, at: number): Part {
   return {
-    summary: `${named(run)} is running, at node "${run.node}".`,
+    summary: `${named(run)} has not begun.`,
     fields: [
-      ["Holder", holder === undefined ? "none: it is due, and the next worker with its code takes it" : `worker ${holder}`],
+      ["Waits for", `its start: ${moment(at)}`],
+      ["Since", when(run.createdAt, now)],
+      ["Queue", run.queue],
+      [
+        "Woken by",
+        `itself, at ${when(at, now)}, where a worker has its code${run.queue === undefined ? "" : " and serves its queue"}`,
+      ],
+    ],
+    next: [nextCommand(cli, "run", [path], { id: run.runId, wait: true })],
+  };
+}
+
+// ---- Ending --------------------------------------------------------------------------------------------------------
+
+async function explainCancelling(facts: Facts): Promise<Part> {
+  const { cli, run, now, holder, effects } = facts;
+  const settling = effects.filter(({ phase }) => phase === "executing");
+  return {
+    summary: `${named(run)} is being cancelled, at node "${run.node}".`,
+    fields: [
+      ["Reason", run.cancelling?.reason],
+      ["Settles", settling.length > 0 ? `${settling.map(({ type }) => `effect "${type}"`).join(", ")}, told to stop` : undefined],
+      ["Holder", await holderText(facts)],
       ["Since", when(run.updatedAt, now)],
     ],
-    next: [`${holder === undefined ? "" : "if that worker is dead: "}${nextCommand(cli, "run", [file], { id: run.runId })}`],
+    next: holder === undefined ? [nextCommand(cli, "cancel", [run.runId])] : ["nothing: it ends by itself."],
   };
 }
 
-async function explainWaiting(facts: Facts): Promise<Part> {
-  const { run } = facts;
-  if (run.waits.length === 0) return explainBackoff(facts);
-  const fields: Part["fields"] = [];
+async function explainUndoing(facts: Facts): Promise<Part> {
+  const { runtime, run } = facts;
+  const left = await leftToUndo(runtime, run);
+  const end = run.cancelling ? "cancelled" : "failed";
+  const active = await explainActive(facts);
+  return {
+    ...active,
+    summary: `${named(run)} ends as ${end}; before that, what it had done is being undone.`,
+    fields: [
+      ["Error", run.undoing?.error && errorText(run.undoing.error)],
+      ["Reason", run.cancelling?.reason],
+      ...left.map(({ effectId, type, node }, i): Fields[number] => [
+        i === 0 ? "Undone next" : "Then",
+        `effect ${effectId}: ${type}, of node "${node}"`,
+      ]),
+      ...notUndone(run),
+      ...active.fields,
+    ],
+  };
+}
+
+// ---- Moving, or waiting --------------------------------------------------------------------------------------------
+
+async function explainActive(facts: Facts): Promise<Part> {
+  const { cli, run, path, now, holder, effects } = facts;
+  const isDue = holder === undefined && run.wakeAt !== null && run.wakeAt <= now;
+  const isRunning = run.status === "running";
+  const fields: Fields = [];
   const next: string[] = [];
-  for (const wait of run.waits) {
-    const story = await explainWait(facts, wait);
-    if (fields.length > 0) fields.push(["", ""]);
+  for (const effect of effects) {
+    const story = await explainEffect(facts, effect);
+    if (fields.length > 0 && story.fields.length > 0) fields.push(["", ""]);
     fields.push(...story.fields);
     next.push(...story.next);
   }
+  if (isRunning || isDue || holder !== undefined) {
+    if (fields.length > 0) fields.push(["", ""]);
+    fields.push(["Holder", await holderText(facts)]);
+    if (isRunning) fields.push(["Since", when(run.updatedAt, now)]);
+    if (isDue && run.wakeAt !== null && !isRunning) fields.push(["Due", `for ${span(now - run.wakeAt)}`]);
+    if (isDue && run.queue !== undefined) fields.push(["Queue", await queueText(facts, run.queue)]);
+  }
+  const goOn = nextCommand(cli, "run", [path], { id: run.runId });
+  if (isDue && run.queue !== undefined)
+    next.unshift(`start a worker that serves its queue: createRuntime({ queues: ${JSON.stringify({ [run.queue]: {} })} })`);
+  else if (isDue) next.unshift(goOn);
+  else if (isRunning) next.push(`if that worker is dead: ${goOn}`);
+  const onlyBackoff = effects.length > 0 && effects.every(({ phase }) => phase === "backing_off");
+  const doing = isRunning ? "is running, at" : "waits at";
+  const cleaning = run.cancelling?.cleaning ? ", cleaning up after a cancel" : "";
   return {
-    summary: `${named(run)} waits at node "${run.node}".`,
-    since: Math.min(...run.waits.map(({ since }) => since)),
-    fields,
+    summary: `${named(run)} ${doing} node "${run.node}"${onlyBackoff ? " to try an effect again" : ""}${cleaning}.`,
+    ...(isRunning ? {} : { since: Math.min(run.updatedAt, ...effects.map(({ since }) => since)) }),
+    fields: run.cancelling?.reason === undefined || run.undoing ? fields : [["Reason", run.cancelling.reason], ...fields],
     // Two waits for moments need the same worker.
     next: [...new Set(next)],
   };
 }
 
-async function explainBackoff(facts: Facts): Promise<Part> {
-  const { cli, run, file, now, runtime } = facts;
-  const records = await runtime.ledger(run.runId, { from: Math.max(0, run.seq - 20) });
-  const failure = records.findLast((record) => record.kind === "effect_failed" || record.kind === "effect_uncertain");
-  return {
-    summary: `${named(run)} waits at node "${run.node}" to try an effect again.`,
-    since: failure?.at ?? run.updatedAt,
-    fields: [
-      ["Failed", failure && failureText(failure)],
-      ["Since", when(failure?.at ?? run.updatedAt, now)],
-      ["Woken by", run.wakeAt === null ? undefined : `itself, at ${when(run.wakeAt, now)}, where a worker has its code`],
-    ],
-    next: [nextCommand(cli, "run", [file], { id: run.runId, wait: true })],
-  };
-}
-
-function failureText(record: LedgerRecord): string {
-  const why =
-    record.kind === "effect_failed" ? record.data.error.message : record.kind === "effect_uncertain" ? record.data.reason : "";
-  return `attempt ${record.attempt ?? 1}: ${why}`;
-}
-
-// ---- One wait ------------------------------------------------------------------------------------------------------
-
-async function explainWait(facts: Facts, wait: Wait): Promise<{ fields: Part["fields"]; next: string[] }> {
-  const { cli, run, file, now } = facts;
-  const goOn = nextCommand(cli, "run", [file], { id: run.runId });
-  const stay = nextCommand(cli, "run", [file], { id: run.runId, wait: true });
-  const limit =
-    wait.until !== undefined && wait.reason !== "until" ? `; without it, the wait ends at ${when(wait.until, now)}` : "";
-  const since: Part["fields"][number] = ["Since", when(wait.since, now)];
-  const answered = facts.mail.includes(wait.waitKey);
-  switch (wait.reason) {
-    case "until":
-      return {
-        fields: [
-          ["Waits for", `a moment: ${wait.until === undefined ? "?" : moment(wait.until)}`],
-          since,
-          ["Woken by", `itself, at ${wait.until === undefined ? "?" : when(wait.until, now)}, where a worker has its code`],
-        ],
-        next: [stay],
-      };
-    case "subworkflow": {
-      const child = await explainChild(facts, wait);
-      return { fields: [["Waits for", child.text], since, ["Woken by", `the end of that run${limit}`]], next: child.next };
-    }
-    default: {
-      const answer = {
-        user: `a person's answer to: ${wait.prompt ?? wait.waitKey}`,
-        event: `the event "${wait.waitKey}"`,
-        job: `the result of a job, "${wait.waitKey}"`,
-      }[wait.reason];
-      const fields: Part["fields"] = [
-        ["Waits for", answer],
-        ["Choices", wait.choices && `${wait.choices.join(", ")}${wait.allowFreeText ? ", or other text" : ""}`],
-        ["Schema", wait.schema && jsonLine(wait.schema)],
-        ["Key", wait.waitKey],
-        since,
-        [
-          "Woken by",
-          answered
-            ? "an answer that is in its mailbox; the next worker with its code takes it"
-            : `${wait.reason === "event" ? "that event" : "an answer"}${limit}`,
-        ],
-      ];
-      return { fields, next: [answered ? goOn : respondCommand(facts, wait)] };
-    }
+async function holderText(facts: Facts): Promise<string> {
+  const { holder, run, runtime } = facts;
+  if (holder === undefined) {
+    const serving = run.queue === undefined ? "" : " that serves its queue, when it has a free slot,";
+    return `none: it is due, and the next worker with its code${serving} takes it`;
   }
+  const { workers } = await runtime.store.stats();
+  return workers === 0
+    ? `${workerText(holder)}, which is dead: the next worker with its code takes the run over`
+    : workerText(holder);
 }
 
-function respondCommand({ cli, run, file }: Facts, wait: Wait): string {
-  const others = run.waits.filter(({ reason }) => reason === "user").length > 1 || wait.reason !== "user";
-  const answer = asksAboutUncertainty(wait) ? '{"retry":true}' : wait.reason === "user" ? "ANSWER" : "PAYLOAD";
-  return nextCommand(cli, "respond", [run.runId, answer], {
-    key: others ? wait.waitKey : undefined,
-    file: file === "FILE" ? undefined : file,
-  });
+/** A store tells whether there are live workers, and not whether this is one. */
+function workerText(holder: string): string {
+  return `worker ${holder}`;
 }
 
-async function explainChild(facts: Facts, wait: Wait): Promise<{ text: string; next: string[] }> {
-  const childId = childOf(wait);
-  if (childId === undefined) return { text: `a run under key "${wait.waitKey}"`, next: [] };
-  try {
-    const child = await explain(facts.cli, facts.runtime, childId, facts.file);
-    return { text: `run ${childId} of workflow "${child.run.workflowId}" (${child.run.status})`, next: child.next };
-  } catch (error) {
-    if (!isError(error, "RUN_NOT_FOUND")) throw error;
-    return { text: `run ${childId}, which is not in this store`, next: [nextCommand(facts.cli, "verify", [facts.run.runId])] };
+async function queueText({ runtime, run }: Facts, queue: string): Promise<string> {
+  let held = 0;
+  let ahead = 0;
+  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
+    const page = await runtime.list({
+      queue,
+      status: ["running", "waiting"],
+      limit: 1_000,
+      ...(cursor === undefined ? {} : { cursor }),
+    });
+    for (const other of page.runs) {
+      if (other.holder !== undefined) held += 1;
+      else if (isAhead(other, run)) ahead += 1;
+    }
+    cursor = page.next;
   }
+  const key = run.queueKey === undefined ? "" : `, key "${run.queueKey}"`;
+  const priority = run.priority === 0 ? "" : `, priority ${run.priority}`;
+  return `"${queue}"${key}${priority}: ${held} of its runs are held, and ${ahead} are due before this one; its limits stand in the code of its workers`;
 }
 
-/** The run that a wait for a subworkflow is for. */
-export function childOf(wait: Wait): string | undefined {
-  const { details } = wait;
-  const id = typeof details === "object" && details !== null && !Array.isArray(details) ? details.subRunId : undefined;
-  return wait.reason === "subworkflow" && typeof id === "string" ? id : undefined;
+function isAhead(other: Awaited<ReturnType<Runtime["list"]>>["runs"][number], { runId, priority, wakeAt }: Run): boolean {
+  if (other.runId === runId || other.blocked || other.wakeAt === null || wakeAt === null) return false;
+  return other.priority === priority ? other.wakeAt < wakeAt : other.priority > priority && other.wakeAt <= wakeAt;
 }
 
-/** Whether a person is asked what became of an attempt (`onUncertain: "ask"`). */
-export function asksAboutUncertainty(wait: Wait): boolean {
-  return wait.reason === "user" && wait.waitKey.startsWith("uncertain:");
+function commandsOnTheirWay({ mail, holder }: Facts): string | undefined {
+  const names: Record<string, string> = { cancel: "a cancel", pause: "a pause", unpause: "an unpause" };
+  const commands = mail.flatMap(({ kind, key }) => (kind === "control" && names[key] ? [names[key]] : []));
+  if (commands.length === 0) return undefined;
+  return `${commands.join(", ")}; ${holder === undefined ? "the next worker" : `worker ${holder}`} takes it`;
 }
+
+// ---- Errors --------------------------------------------------------------------------------------------------------
 
 /** What stands in the way of a run that ended badly or is blocked, as an error; undefined when nothing does. */
 export function failureOf(run: Run): AbstractRuntimeError | undefined {
   const { runId } = run;
   if (run.status === "failed")
     return new AbstractRuntimeError("RUN_FAILED", { runId, problem: run.error?.message ?? "" }, run.error);
-  if (run.status === "cancelled") return new AbstractRuntimeError("RUN_CANCELLED", { runId });
+  if (run.status === "cancelled") {
+    const reason = run.cancelling?.reason;
+    return new AbstractRuntimeError("RUN_CANCELLED", { runId, ...(reason === undefined ? {} : { reason }) });
+  }
   if (!run.blocked || run.status === "completed") return undefined;
   const { code, problem, quarantine } = run.blocked;
   return quarantine

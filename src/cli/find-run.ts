@@ -3,8 +3,9 @@ import { AbstractRuntimeError, type Runtime, nearest } from "../index.ts";
 import { wrongUse } from "./problem.ts";
 
 const leastCharacters = 4;
-const pageSize = 1_000;
-const enough = 5;
+const shown = 5;
+/** How many recent runs are compared with what may be a slip of the keyboard. */
+const recentRuns = 1_000;
 
 /**
  * The id of the run that `given` names: its id, or the beginning of one that no other run shares.
@@ -13,40 +14,32 @@ const enough = 5;
  */
 export async function findRun(runtime: Runtime, given: string): Promise<string> {
   if ((await runtime.store.records(given, 0, 1)).length > 0) return given;
-  const recent: string[] = [];
-  const found: string[] = [];
-  for (let cursor: string | undefined, first = true; first || cursor !== undefined; first = false) {
-    const page = await runtime.list({ limit: pageSize, ...(cursor === undefined ? {} : { cursor }) });
-    const ids = page.runs.map(({ runId }) => runId);
-    if (first) recent.push(...ids);
-    if (given.length < leastCharacters) break;
-    found.push(...ids.filter((id) => id.startsWith(given)));
-    cursor = found.length < enough ? page.next : undefined;
-  }
-  const [only, another] = found;
-  if (only !== undefined && another === undefined) return only;
-  if (another !== undefined) {
-    const shown = found.slice(0, enough).join(", ");
+  const { runs } = given === "" ? { runs: [] } : await runtime.list({ idPrefix: given, limit: shown + 1 });
+  const [only, another] = runs;
+  if (!only) throw await notFound(runtime, given);
+  if (given.length < leastCharacters) {
     throw wrongUse(
-      "RUN",
-      `"${given}" is the beginning of several run ids: ${shown}${found.length >= enough ? ", ..." : ""}`,
-      "Give more of the id.",
-    );
-  }
-  throw notFound(given, recent);
-}
-
-function notFound(given: string, recent: readonly string[]): Error {
-  // What was typed may be only a beginning: it is compared with beginnings.
-  const beginnings = new Map(recent.map((id) => [id.slice(0, given.length), id]));
-  const near = given.length < leastCharacters ? undefined : nearest(given, beginnings.keys());
-  const suggestion = near === undefined ? undefined : beginnings.get(near);
-  if (given.length < leastCharacters && recent.some((id) => id.startsWith(given))) {
-    return wrongUse(
       "RUN",
       `"${given}" is too short for the beginning of a run id`,
       `Give at least ${leastCharacters} characters of it.`,
     );
   }
+  if (!another) return only.runId;
+  const ids = runs.slice(0, shown).map(({ runId }) => runId);
+  throw wrongUse(
+    "RUN",
+    `"${given}" is the beginning of several run ids: ${ids.join(", ")}${runs.length > shown ? ", ..." : ""}`,
+    "Give more of the id.",
+  );
+}
+
+async function notFound(runtime: Runtime, given: string): Promise<Error> {
+  if (given.length < leastCharacters) return new AbstractRuntimeError("RUN_NOT_FOUND", { runId: given });
+  const { runs } = await runtime.list({ limit: recentRuns });
+  // What was typed may be only a beginning: it is compared with beginnings too.
+  const ids = runs.map(({ runId }) => runId);
+  const known = new Map([...ids.map((id) => [id, id] as const), ...ids.map((id) => [id.slice(0, given.length), id] as const)]);
+  const near = nearest(given, known.keys());
+  const suggestion = near === undefined ? undefined : known.get(near);
   return new AbstractRuntimeError("RUN_NOT_FOUND", { runId: given, ...(suggestion === undefined ? {} : { suggestion }) });
 }

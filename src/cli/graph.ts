@@ -74,16 +74,16 @@ async function seenEdges(runtime: Runtime, workflow: Workflow, given: string | u
   return [...edges.values()];
 }
 
-/** Every record says at which node it happened and in which step; one step behind another is an edge. */
+/** Every record says at which node it happened and in which step; one step behind another is an edge, but for a node that a retry runs again. */
 async function edgesOf(runtime: Runtime, runId: string, atMost: number): Promise<Edge[]> {
   const edges: Edge[] = [];
-  let before: { node: string; step: number } | undefined;
+  let before: Pick<Header, "node" | "step" | "kind"> | undefined;
   for (let from = 0; from < atMost; from += recordsRead) {
     const page = await runtime.store.records(runId, from, recordsRead);
     for (const { header } of page) {
-      const { node, step } = JSON.parse(header) as Header;
-      if (before && step === before.step + 1) edges.push({ from: before.node, to: node });
-      before = { node, step };
+      const { node, step, kind } = JSON.parse(header) as Header;
+      if (before && step === before.step + 1 && before.kind !== "control") edges.push({ from: before.node, to: node });
+      before = { node, step, kind };
     }
     if (page.length < recordsRead) break;
   }

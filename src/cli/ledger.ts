@@ -113,34 +113,67 @@ function summary(record: LedgerRecord): string {
     case "run_started":
       return `vars ${short(record.data.vars)}`;
     case "step":
-      return `goes to ${record.data.nextNode}`;
+      return `goes to ${record.data.nextNode}${record.data.cleanup ? ", to clean up after the cancel" : ""}`;
     case "effect_started":
-      return record.data.intent ? short(record.data.intent.payload) : "";
+      return intentText(record.data.intent) ?? "";
     case "effect_completed":
       return "result" in record.data ? short(record.data.result) : "what its members gave";
     case "effect_failed":
-      return `${record.data.error?.message ?? ""}${again(record.data.retryAt)}`;
+      return `${record.data.error?.message ?? ""}${record.data.interrupted ? " (does not count as an attempt)" : ""}${onward(record.data)}`;
     case "effect_uncertain":
-      return `${record.data.reason}${again(record.data.retryAt)}`;
+      return `${record.data.reason}${record.data.wait ? "; a person is asked" : ""}${onward(record.data)}`;
     case "parked":
-      return `waits for ${record.data.wait?.reason}: ${record.data.wait?.prompt ?? record.data.wait?.waitKey ?? ""}`;
+      return `${record.data.started === undefined ? "" : `${record.data.started} begun; `}waits for ${waitText(record.data.wait)}`;
     case "delivered":
-      return `${record.data.messageKind} ${short(record.data.payload)}${record.data.outcome === "result" ? "" : ` (${record.data.outcome})`}`;
+      return `${record.data.messageKind} ${short(record.data.payload)}${outcomeText(record.data)}`;
     case "control":
       return `${record.data.action}${record.data.reason === undefined ? "" : `: ${record.data.reason}`}`;
+    case "migrated":
+      return `version ${record.data.from} to ${record.data.to}`;
+    case "undoing":
+      return `what was done is undone${record.data.error ? ` after ${errorText(record.data.error)}` : ""}`;
     case "run_completed":
       return short(record.data.output);
     case "run_failed":
-      return `${record.data.error?.code ?? record.data.error?.name ?? ""}: ${record.data.error?.message ?? ""}`;
+      return errorText(record.data.error);
     case "run_cancelled":
-      return record.data.reason ?? "";
+      return [record.data.reason, record.data.error && errorText(record.data.error), short(record.data.output)]
+        .filter((part) => part)
+        .join("; ");
     default:
-      return ""; // A kind of a newer version.
+      // Every kind of this version is known; another one is of a newer version.
+      record satisfies never;
+      return "";
   }
 }
 
-function again(retryAt: number | undefined): string {
-  return retryAt === undefined ? "" : `; again at ${moment(retryAt)}`;
+// Bodies may be withheld or damaged, whatever their types say.
+
+type Data<K extends LedgerRecord["kind"]> = Extract<LedgerRecord, { kind: K }>["data"];
+
+function intentText(intent: Data<"effect_started">["intent"]): string | undefined {
+  if (!intent) return undefined;
+  return intent.undoes === undefined ? short(intent.payload) : `undoes effect ${intent.undoes}: ${short(intent.payload)}`;
+}
+
+function waitText(wait: Data<"parked">["wait"] | undefined): string {
+  return `${wait?.reason}: ${wait?.prompt ?? wait?.waitKey ?? ""}`;
+}
+
+function outcomeText({ outcome, index }: Data<"delivered">): string {
+  if (outcome === "result") return "";
+  return outcome === "member" ? ` (member ${index})` : ` (${outcome})`;
+}
+
+function errorText(error: Data<"run_failed">["error"] | undefined): string {
+  const kind = error?.code ?? error?.name ?? "";
+  const message = error?.message ?? "";
+  return message.startsWith(`${kind}: `) ? message : `${kind}: ${message}`;
+}
+
+function onward({ retryAt, nextNode }: { retryAt?: number; nextNode?: string }): string {
+  if (retryAt !== undefined) return `; again at ${moment(retryAt)}`;
+  return nextNode === undefined ? "" : `; goes to ${nextNode}`;
 }
 
 /** The table is for looking; `--json` has everything. */

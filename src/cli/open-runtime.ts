@@ -6,6 +6,7 @@ import {
   createRuntime,
   isError,
   type Logger,
+  type QueueLimits,
   type Runtime,
   type Store,
   type Workflow,
@@ -53,10 +54,20 @@ export function requireStore(cli: Cli): void {
   );
 }
 
-/** For looking: drives nothing. */
-export async function reading<T>(cli: Cli, use: (runtime: Runtime) => Promise<T>): Promise<T> {
+/** For looking, and for what is no more than a message: drives nothing. */
+export function reading<T>(cli: Cli, use: (runtime: Runtime) => Promise<T>, workflows: readonly Workflow[] = []): Promise<T> {
+  return using(cli, { workflows, scheduler: false }, use);
+}
+
+/** For commands to runs, which a worker without any code may carry out. @param queues Of the runs: it claims none in another queue. */
+export function commanding<T>(cli: Cli, queues: Iterable<string>, use: (runtime: Runtime) => Promise<T>): Promise<T> {
+  // Without limits: a run that is cancelled needs no slot.
+  return using(cli, { scheduler: false, queues: Object.fromEntries([...queues].map((queue) => [queue, {}])) }, use);
+}
+
+async function using<T>(cli: Cli, options: OpenOptions, use: (runtime: Runtime) => Promise<T>): Promise<T> {
   requireStore(cli);
-  const runtime = await openRuntime(cli, { scheduler: false });
+  const runtime = await openRuntime(cli, options);
   try {
     return await use(runtime);
   } finally {
@@ -64,16 +75,22 @@ export async function reading<T>(cli: Cli, use: (runtime: Runtime) => Promise<T>
   }
 }
 
+interface OpenOptions {
+  workflows?: readonly Workflow[];
+  scheduler: boolean;
+  /** Makes it a worker, also without a scheduler: it may claim runs by name. */
+  queues?: Readonly<Record<string, QueueLimits>>;
+  failed?: Failed;
+}
+
 /** Opens a runtime over the store, which it creates where it is missing. Whoever calls stops it. */
-export async function openRuntime(
-  cli: Cli,
-  { workflows = [], scheduler, failed }: { workflows?: readonly Workflow[]; scheduler: boolean; failed?: Failed },
-): Promise<Runtime> {
+export async function openRuntime(cli: Cli, { workflows = [], scheduler, queues, failed }: OpenOptions): Promise<Runtime> {
   const store = await sqliteStore(storePath(cli.store));
   // The runtime closes the store, also when it cannot be made.
   return createRuntime({
-    store: scheduler ? store : withoutWorker(store),
+    store: scheduler || queues ? store : withoutWorker(store),
     workflows,
+    ...(queues ? { queues } : {}),
     scheduler,
     log: logger(cli.terminal, cli.debug, failed),
   });

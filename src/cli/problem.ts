@@ -75,6 +75,8 @@ function commandHint(error: AbstractRuntimeError): string | undefined {
     return `Name the one to answer with --key, for example --key ${shellWord(error.fields.open[0] ?? "KEY")}.`;
   if (isError(error, "NOT_WAITING")) return `See \`abstractruntime why ${shellWord(runId)}\`.`;
   if (isError(error, "RUN_BLOCKED") || isError(error, "RUN_BUSY")) return `See \`abstractruntime why ${shellWord(runId)}\`.`;
+  if (isError(error, "RUN_ENDED") && error.fields.status === "failed")
+    return `Nothing was changed; \`abstractruntime retry ${shellWord(runId)}\` lets it go on.`;
   if (isError(error, "RUN_EXISTS"))
     return "Choose another --id, or leave --vars out to go on with the existing run; it is unchanged.";
   return undefined;

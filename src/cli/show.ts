@@ -1,5 +1,7 @@
+import type { Runtime, RunStatus } from "../index.ts";
 import type { AddCommand, Cli } from "./command.ts";
 import { explain } from "./explain.ts";
+import { statusText } from "./explain-effect.ts";
 import { findRun } from "./find-run.ts";
 import { moment } from "./moment.ts";
 import { reading } from "./open-runtime.ts";
@@ -14,29 +16,44 @@ export const addShow: AddCommand = (program, act) => {
 };
 
 async function show(cli: Cli, given: string): Promise<number> {
-  const { run, holder, fields, next } = await reading(cli, async (runtime) =>
-    explain(cli, runtime, await findRun(runtime, given)),
-  );
+  const { run, holder, fields, next, children } = await reading(cli, async (runtime) => {
+    const runId = await findRun(runtime, given);
+    return { ...(await explain(cli, runtime, runId)), children: await countChildren(runtime, runId) };
+  });
   const { terminal } = cli;
   if (cli.json) {
-    terminal.json(run);
+    terminal.json({ ...run, children });
     return 0;
   }
+  const parts = Object.entries(children.byStatus).map(([status, runs]) => `${runs} ${status}`);
   terminal.line(`Run ${run.runId}`, "bold");
   terminal.fields([
     ["Workflow", `${run.workflowId} (version ${run.version})`],
-    ["Status", run.paused ? `${run.status} (paused)` : run.status],
+    ["Status", statusText(run)],
     ["Node", `${run.node} (step ${run.step})`],
     ["Records", String(run.seq + 1)],
     ["Created", moment(run.createdAt)],
     ["Updated", moment(run.updatedAt)],
     ["Holder", holder],
+    ["Queue", run.queue === undefined ? undefined : `${run.queue}${run.queueKey === undefined ? "" : ` (key ${run.queueKey})`}`],
+    ["Priority", run.priority === 0 ? undefined : String(run.priority)],
+    ["Retries", run.retries === 0 ? undefined : String(run.retries)],
+    ["Cancelled", run.cancelling && `asked for${run.cancelling.reason === undefined ? "" : `: ${run.cancelling.reason}`}`],
+    ["Undoing", run.undoing && (isEnded(run.status) ? "what it had done was undone" : "what it had done is being undone")],
+    ...(run.undoFailures ?? []).map(({ effectId, type, error }): [string, string] => [
+      "Not undone",
+      `effect ${effectId}: ${type}: ${error.message}`,
+    ]),
+    [
+      "Children",
+      children.total === 0 ? undefined : `${children.more ? "more than " : ""}${children.total} (${parts.join(", ")})`,
+    ],
     ["Parent", run.parentRunId],
     ["Actor", run.actorId],
     ["Session", run.sessionId],
   ]);
   // What `why` says of a run that has ended stands above and below.
-  if (run.status === "running" || run.status === "waiting") {
+  if (!isEnded(run.status)) {
     terminal.line();
     terminal.fields(fields);
     for (const step of next) terminal.line(`  Next: ${step}`, "green");
@@ -53,4 +70,29 @@ async function show(cli: Cli, given: string): Promise<number> {
     terminal.block(run.error.stack ?? `${run.error.name}: ${run.error.message}`, "  ");
   }
   return 0;
+}
+
+interface Children {
+  total: number;
+  byStatus: Partial<Record<RunStatus, number>>;
+  /** Given when there are more than were counted. */
+  more?: true;
+}
+
+const mostCounted = 10_000;
+
+async function countChildren(runtime: Runtime, parentRunId: string): Promise<Children> {
+  const children: Children = { total: 0, byStatus: {} };
+  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
+    const page = await runtime.list({ parentRunId, limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
+    for (const { status } of page.runs) children.byStatus[status] = (children.byStatus[status] ?? 0) + 1;
+    children.total += page.runs.length;
+    cursor = page.next;
+    if (cursor !== undefined && children.total >= mostCounted) return { ...children, more: true };
+  }
+  return children;
+}
+
+function isEnded(status: RunStatus): boolean {
+  return status === "completed" || status === "failed" || status === "cancelled";
 }

@@ -4,7 +4,7 @@ import { AbstractRuntimeError } from "./errors.ts";
 import { isPromise, issueTexts, type Limits } from "./execute.ts";
 import { fold } from "./fold.ts";
 import { isObject, type JsonObject, toJson } from "./json.ts";
-import { encodeRecord } from "./record.ts";
+import { encodeRecord, type ParentLink } from "./record.ts";
 import { rowOf, type RunState } from "./run.ts";
 import type { NewRun } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
@@ -14,7 +14,12 @@ export interface BeginOptions {
   vars?: unknown;
   actorId?: string;
   sessionId?: string;
-  parent?: { runId: string; effectId: string };
+  parent?: ParentLink;
+  queue?: string;
+  queueKey?: string;
+  priority?: number;
+  /** Earliest moment to drive it, in milliseconds since 1970. Default: at once. */
+  notBefore?: number;
   now: number;
 }
 
@@ -28,8 +33,15 @@ export interface Begun extends NewRun {
  * @throws INVALID_OPTION when an id is no well-formed text; VARS_INVALID when the workflow's schema refuses the vars; NOT_JSON, JSON_TOO_DEEP, TOO_LARGE.
  */
 export function beginRun(workflow: Workflow, options: BeginOptions, ids: Ids, limits: Limits): Begun | Promise<Begun> {
-  const { runId, actorId, sessionId } = options;
-  for (const [option, text] of Object.entries({ runId, workflowId: workflow.id, actorId, sessionId })) checkText(option, text);
+  const { runId, actorId, sessionId, queue, queueKey, priority = 0 } = options;
+  for (const [option, text] of Object.entries({ runId, workflowId: workflow.id, actorId, sessionId, queue, queueKey }))
+    checkText(option, text);
+  if (!Number.isInteger(priority) || Math.abs(priority) > highestPriority) {
+    const problem = `priority is a whole number from -${highestPriority} to ${highestPriority}, not ${String(priority)}`;
+    throw new AbstractRuntimeError("INVALID_OPTION", { option: "priority", problem });
+  }
+  if (queueKey !== undefined && queue === undefined)
+    throw new AbstractRuntimeError("INVALID_OPTION", { option: "queueKey", problem: "queueKey is given and no queue" });
   const given = options.vars === undefined ? {} : options.vars;
   const validated = workflow.varsSchema?.["~standard"].validate(given);
   const begin = (result: Awaited<NonNullable<typeof validated>> | undefined): Begun => {
@@ -41,6 +53,9 @@ export function beginRun(workflow: Workflow, options: BeginOptions, ids: Ids, li
   return isPromise(validated) ? Promise.resolve(validated).then(begin) : begin(validated);
 }
 
+/** Few enough that stores may keep due runs apart by priority. */
+const highestPriority = 100;
+
 /** Half of a surrogate pair is no character: a store keeps another text for it, under which the run would never be found. */
 function checkText(option: string, text: unknown): void {
   if (text === undefined || (typeof text === "string" && text.isWellFormed())) return;
@@ -51,7 +66,7 @@ function checkText(option: string, text: unknown): void {
 function encode(workflow: Workflow, value: unknown, options: BeginOptions, ids: Ids, limits: Limits): Begun {
   const vars = toJson(value, "vars", limits.jsonDepth);
   if (!isObject(vars)) throw new AbstractRuntimeError("NOT_JSON", { path: "vars", problem: "the vars of a run are an object" });
-  const { runId, actorId, sessionId, parent, now } = options;
+  const { runId, actorId, sessionId, parent, queue, queueKey, priority = 0, notBefore, now } = options;
   const { record, stored } = encodeRecord(
     {
       kind: "run_started",
@@ -62,6 +77,10 @@ function encode(workflow: Workflow, value: unknown, options: BeginOptions, ids: 
         vars: vars as JsonObject,
         ...(parent ? { parent } : {}),
         ...(sessionId === undefined ? {} : { sessionId }),
+        ...(queue === undefined ? {} : { queue }),
+        ...(queueKey === undefined ? {} : { queueKey }),
+        ...(priority === 0 ? {} : { priority }),
+        ...(workflow.onCancel === undefined ? {} : { onCancel: workflow.onCancel }),
       },
     },
     { runId, seq: 0, prev: null, at: now, step: 1, node: workflow.entry, actorId },
@@ -72,5 +91,5 @@ function encode(workflow: Workflow, value: unknown, options: BeginOptions, ids: 
     throw new AbstractRuntimeError("TOO_LARGE", { what: `the vars of run ${runId}`, sizeBytes, limitBytes: limits.varsBytes });
   }
   const state = fold(undefined, record);
-  return { row: rowOf(state), record: stored, state };
+  return { row: rowOf(state), record: stored, state, ...(notBefore === undefined ? {} : { notBefore }) };
 }

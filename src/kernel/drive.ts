@@ -8,17 +8,43 @@
  * D4. When a commit failed, the driver aborts what it executes, starts nothing, and rejects with that error. The run is as the
  *     store has it.
  */
-import { beginChild, childWorkflowOf } from "./child.ts";
+import { awaitingChildren, endedBefore, givenUp, startsChildren } from "./child.ts";
 import type { Clock, Ids } from "./clock.ts";
 import type { EffectDefinition, Logger } from "./effect.ts";
 import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "./errors.ts";
-import { type Execution, execute, interrupted, isPromise, type Limits } from "./execute.ts";
-import { builtInEffects } from "./plan.ts";
+import { interrupted, isPromise, type Limits } from "./execute.ts";
+import { Executions, type Slots } from "./executions.ts";
+import { Inbox } from "./inbox.ts";
+import { cloneJson } from "./json.ts";
+import { migration } from "./migrate.ts";
+import { isBuiltIn, Needs } from "./needs.ts";
 import { defaultPolicy } from "./policy.ts";
 import type { LedgerRecord, RecordDraft } from "./record.ts";
 import { nodeError, type Ran, runNode } from "./run-node.ts";
-import { isEnded, isJoined, type OpenEffect, payloadOf, type RunState, statusOf } from "./run.ts";
-import { dueDrafts, messageDrafts, type Outcome, outcomeDrafts, planDrafts } from "./step.ts";
+import {
+  isEnded,
+  isJoined,
+  isWindingUp,
+  type OpenEffect,
+  payloadOf,
+  type RunRow,
+  type RunState,
+  statusOf,
+  type Undoable,
+  wantsChildren,
+} from "./run.ts";
+import {
+  dueDrafts,
+  ending,
+  isDecided,
+  joinDrafts,
+  messageDrafts,
+  type Outcome,
+  outcomeDrafts,
+  type PlanContext,
+  planDrafts,
+  undoDrafts,
+} from "./step.ts";
 import type { Blocked, Lease, Loaded, Mail, NewRun, Store } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
 import { Writer } from "./write.ts";
@@ -36,6 +62,8 @@ export interface DriveHost {
   loopBusyMs(): number;
   /** Whether this worker's leases are surely still its own. Asked before every non-speculative effect. */
   holdsLeases(): boolean;
+  /** How often its leases had run out before they were renewed. */
+  leaseLapses(): number;
   renewLeases(): Promise<void>;
   /** Names the code of this process, for blocks. */
   readonly fingerprint: string;
@@ -43,10 +71,20 @@ export interface DriveHost {
   /** The ids of the workflows that `workflow` knows, for messages. */
   workflowIds?(): readonly string[];
   effect(type: string, workflow: Workflow): EffectDefinition | undefined;
+  /** How many effects of a type execute at the same time in this process. Default: no limit. */
+  readonly slots?: Slots;
+  /** Refuses a queue that does not exist. @throws INVALID_OPTION */
+  checkQueue?(queue: string): void;
+  /** How long a run stays here for the next end of a child of a `fan_out`, in milliseconds. Default: 0. */
+  readonly lingerMs?: number;
   /** Called when a durable commit has created runs or sent messages to these. */
   reached?(runIds: readonly string[]): void;
-  /** Called with records once they are durable. */
-  committed?(records: readonly LedgerRecord[]): void;
+  /** Is told what nobody else would hear of. */
+  report?(message: string, fields: { error?: unknown; runId?: string }): void;
+  /** Called with children once they are durable. */
+  started?(runs: readonly NewRun[]): void;
+  /** Called with records, and the row after them, once they are durable. */
+  committed?(records: readonly LedgerRecord[], row: RunRow): void;
   /** Replaced only by the benchmark that prices hashing. */
   readonly hashText?: (text: string) => string;
 }
@@ -60,10 +98,6 @@ export interface DriveResult {
 
 /** A backoff shorter than this is waited out here; a longer one parks the run. */
 const inProcessMs = 1_000;
-/** Longest time for a child's vars to be checked. */
-const childTimeoutMs = 30_000;
-/** How often a driver looks for mail from other processes. */
-const mailPollMs = 1_000;
 /** Time for a handler to answer an aborted signal before its outcome is called uncertain. */
 const cancelGraceMs = 5_000;
 const notBegun: Outcome = {
@@ -71,31 +105,40 @@ const notBegun: Outcome = {
   error: { name: "Error", message: "the run was cancelled before it was begun" },
   retryable: false,
 };
+/** The process stops before the effect had its turn: no attempt was made. */
+const notReached: Outcome = {
+  kind: "failed",
+  error: { name: "Error", message: "its process stopped before it was begun" },
+  retryable: true,
+  interrupted: true,
+};
 
 export class Driver {
   readonly #host: DriveHost;
   readonly #lease: Lease;
-  readonly #workflow: Workflow | undefined;
+  readonly #needs: Needs;
   readonly #writer: Writer;
-
-  #mail: Mail[];
-  #mailSeen: number;
-  #mailChanged = true;
+  readonly #executions: Executions;
+  readonly #inbox: Inbox;
+  /** Somebody said that the mailbox has something new. */
   #mailHint = false;
-  #lookedAt: number;
 
-  readonly #executions = new Map<string, Execution>();
-  #outcomes: { id: string; outcome: Outcome }[] = [];
-  /** Children ready to begin with the record of their effect's outcome. */
-  readonly #children = new Map<string, NewRun>();
   /** Attempts that were under way when an earlier driver of this run ended. */
-  readonly #inherited: Set<string>;
+  #inherited: Set<string>;
+  /** Effects that wait for a slot in this process. */
+  #queued = false;
+  /** Waits for detached children that were compared with these children: they may have ended before somebody waited. */
+  readonly #joined = new Set<string>();
+  /** When the last end of a child of a `fan_out` was taken. */
+  #lastMemberAt = Number.NEGATIVE_INFINITY;
   #wake: (() => void) | undefined;
   /** Ends the wait for a node that answers asynchronously. */
   #giveUpNode: ((reason: unknown) => void) | undefined;
   #stopping = false;
   /** The outcome of a non-speculative effect is appended and perhaps not durable: no handler runs before it is. */
   #owing = false;
+  /** What `leaseLapses` said when the lease was surely held. */
+  #lapses: number;
 
   /** @param created For a run that is being created in this turn: settles when it is durable. */
   constructor(
@@ -106,12 +149,12 @@ export class Driver {
   ) {
     this.#host = host;
     this.#lease = loaded.lease;
+    this.#lapses = host.leaseLapses();
     this.#writer = new Writer(host, loaded, restored, created);
-    this.#workflow = host.workflow(restored.state.workflowId);
-    this.#mail = [...loaded.mail];
-    this.#lookedAt = host.now();
-    this.#mailSeen = loaded.mail.at(-1)?.position ?? 0;
-    this.#inherited = new Set(Object.values(restored.state.open).flatMap(({ id, phase }) => (phase === "executing" ? [id] : [])));
+    this.#executions = new Executions(host, () => this.#wake?.());
+    this.#needs = new Needs(host, restored.state);
+    this.#inbox = new Inbox(loaded.mail);
+    this.#inherited = executing(restored.state);
   }
 
   get #state(): RunState {
@@ -120,6 +163,14 @@ export class Driver {
 
   get runId(): string {
     return this.#state.runId;
+  }
+
+  /** Effects that execute here now, and since when, for whoever asks what this process does. */
+  get executing(): { effect: OpenEffect; since: number }[] {
+    return this.#executions.underWay.flatMap(({ id, since }) => {
+      const effect = this.#state.open.get(id);
+      return effect ? [{ effect, since }] : [];
+    });
   }
 
   /** Says that the mailbox has something new. */
@@ -137,7 +188,7 @@ export class Driver {
   /** Gives up what is executing, unrecorded: whoever comes next finds it uncertain. */
   abort(reason: unknown): void {
     this.#writer.break(reason);
-    this.#abortExecutions(reason, 0);
+    this.#executions.abortAll(() => reason, 0);
     this.#giveUpNode?.(reason);
     this.#wake?.();
   }
@@ -153,40 +204,60 @@ export class Driver {
       for (;;) {
         if (this.#writer.broken) throw this.#writer.broken.error;
         if (this.#writer.full) await this.#flush();
-        if (this.#mailHint || this.#host.now() - this.#lookedAt >= mailPollMs) await this.#readMail();
-        this.#takeMail();
+        if (this.#mailHint) await this.#readMail();
+        this.#inbox.offer((mail) => this.#take(mail));
         if (this.#takeOutcome()) continue;
-        if (isEnded(this.#state)) break;
-        const tooLarge = this.#writer.varsProblem();
+        if (isEnded(this.#state)) {
+          if (await this.#end()) return { state: this.#state, end: "ended" };
+          continue;
+        }
+        const tooLarge = this.#state.undoing ? undefined : this.#writer.varsProblem();
         if (tooLarge) {
           this.#append([tooLarge], { isSmall: true });
           continue;
         }
-        if (this.#state.cancelling)
-          this.#abortExecutions(new AbstractRuntimeError("RUN_CANCELLED", { runId: this.runId }), cancelGraceMs);
+        const windsUp = isWindingUp(this.#state);
+        if (windsUp) this.#executions.abortAll(() => this.#cancelled(), cancelGraceMs);
         // Paused or stopping, the step under way is finished and nothing new begins.
         const resting = this.#state.paused || this.#stopping;
-        if (!resting || this.#state.cancelling) {
+        if (windsUp || (!resting && (hasOpen(this.#state) || this.#state.undoing))) {
           const blocked = this.#unknownRetry();
           if (blocked) return await this.#block(blocked);
-          const due = dueDrafts(this.#state, this.#host.now());
+          const due = dueDrafts(this.#state, this.#host.now(), (group) => this.#mayJoin(group), this.#onCancel());
+          if (this.#needsCode(due)) {
+            const missing = await this.#prepare();
+            if (missing) return await this.#block(missing);
+            // Under another version, other nodes may be due.
+            continue;
+          }
           if (due.length > 0) {
             this.#append(due);
+            continue;
+          }
+          const undo = this.#state.open.size === 0 ? this.#state.undoable?.at(-1) : undefined;
+          if (this.#state.undoing && undo) {
+            const stuck = this.#undo(undo);
+            if (stuck) return await this.#block(stuck);
             continue;
           }
         }
         const started = this.#startExecutions(resting);
         const blocked = isPromise(started) ? await started : started;
         if (blocked) return await this.#block(blocked);
-        if (this.#outcomes.length > 0 || this.#writer.broken) continue;
-        if (this.#executions.size > 0 || this.#soon() !== undefined) {
+        if (this.#executions.hasSettled || this.#writer.broken) continue;
+        if (this.#executions.size > 0 || this.#queued || this.#soon() !== undefined) {
           await this.#pause();
           continue;
         }
-        if (resting || this.#state.cancelling || hasOpen(this.#state)) {
+        if (resting || windsUp || hasOpen(this.#state)) {
           if (!this.#state.paused && statusOf(this.#state) === "running") return await this.#yield();
+          if (await this.#findEnded()) continue;
           if (await this.#park()) return { state: this.#state, end: "parked" };
           continue;
+        }
+        if (this.#outdated()) {
+          const misfit = await this.#prepare();
+          if (misfit) return await this.#block(misfit);
         }
         if (stepsLeft <= 0) return await this.#yield();
         stepsLeft -= 1;
@@ -194,12 +265,9 @@ export class Driver {
         const stuck = isPromise(ran) ? await ran : ran;
         if (stuck) return await this.#block(stuck);
       }
-      this.#abortExecutions(new AbstractRuntimeError("RUN_CANCELLED", { runId: this.runId }), 0);
-      await this.#writer.send({ release: true, mailSeen: this.#mailSeen });
-      return { state: this.#state, end: "ended" };
     } catch (error) {
       this.#writer.break(error);
-      this.#abortExecutions(error, 0);
+      this.#executions.abortAll(() => error, 0);
       throw error;
     }
   }
@@ -207,23 +275,51 @@ export class Driver {
   // ---- Records and commits (D1-D3) ---------------------------------------------------------------------------------
 
   #append(drafts: readonly RecordDraft[], as?: { node?: string; isSmall?: boolean }): void {
-    this.#writer.append(drafts, as);
+    const parents = awaitingChildren(this.#state);
+    const { undoFailures = [], runId } = this.#state;
+    const undone = undoFailures.length;
+    this.#writer.append(
+      drafts.map((draft) => ending(this.#state, draft)),
+      as,
+    );
+    if (parents.length > 0) for (const cancel of givenUp(this.#state, parents, drafts)) this.#writer.tell(cancel);
+    // The run ends all the same, so that somebody has to be told.
+    for (const { type, error } of this.#state.undoFailures?.slice(undone) ?? [])
+      this.#host.report?.(`effect "${type}" could not undo what the run had done`, { error: error.message, runId });
     // A new wait may be what an early message was for.
-    if (drafts.some(({ kind }) => kind === "parked")) this.#mailChanged = true;
+    if (drafts.some(({ kind }) => kind === "parked")) this.#inbox.lookAgain();
     for (const { effectId } of drafts) if (effectId !== undefined) this.#join(effectId);
   }
 
   /** What ends a member may end its group: at once, so that the first to end is the first to count in the groups above it, too. */
-  #join(memberId: string): void {
-    const groupId = memberId.slice(0, Math.max(0, memberId.lastIndexOf(".")));
-    const group = this.#state.open[groupId];
-    if (group && isJoined(group)) this.#append([{ kind: "effect_completed", effectId: groupId, data: { collect: true } }]);
+  #join(effectId: string): void {
+    const parent = this.#state.open.get(effectId.slice(0, Math.max(0, effectId.lastIndexOf("."))));
+    for (const group of [this.#state.open.get(effectId), parent]) {
+      if (group && isJoined(group) && !isDecided(this.#state, group) && this.#mayJoin(group))
+        return this.#append(joinDrafts(this.#state, group));
+    }
+  }
+
+  /**
+   * Whether nothing of a group executes any more that must not be lost sight of. A member that may have done something is told to
+   * stop, and what it did is recorded first; one that is speculative, or has not been called, is dropped with the group.
+   */
+  #mayJoin(group: OpenEffect): boolean {
+    let may = true;
+    for (const { id, phase, type } of this.#state.open.values()) {
+      if (phase !== "executing" || !id.startsWith(`${group.id}.`) || this.#needs.definition(type)?.speculative !== false)
+        continue;
+      if (!this.#executions.has(id) && !this.#inherited.has(id)) continue;
+      this.#executions.abort(id, new Error("The effect was given up: the others of its group are done."), cancelGraceMs);
+      may = false;
+    }
+    return may;
   }
 
   /** What is appended goes out before other code is awaited (D3). A failure is met at the loop's next turn. */
   #sendAhead(): void {
     if (!this.#writer.unsent) return;
-    this.#writer.send({ release: false, mailSeen: this.#mailSeen }).catch(() => this.#wake?.());
+    this.#writer.send({ release: false, mailSeen: this.#inbox.seen }).catch(() => this.#wake?.());
   }
 
   /** Everything appended is durable when this resolves (D2). */
@@ -234,10 +330,16 @@ export class Driver {
 
   // ---- Ways to leave -----------------------------------------------------------------------------------------------
 
+  /** Whether the end is durable and nothing came that lets the run go on: a retry, of one that failed. */
+  async #end(): Promise<boolean> {
+    this.#executions.abortAll(() => this.#cancelled(), 0);
+    return this.#park();
+  }
+
   /** Whether the run could be parked. Mail that came meanwhile keeps it here (S5). */
   async #park(): Promise<boolean> {
-    const mail = await this.#writer.send({ release: true, mailSeen: this.#mailSeen });
-    this.#addMail(mail);
+    const mail = await this.#writer.send({ release: true, mailSeen: this.#inbox.seen });
+    this.#inbox.add(mail);
     return mail.length === 0;
   }
 
@@ -249,9 +351,9 @@ export class Driver {
 
   async #block(blocked: Blocked): Promise<DriveResult> {
     // A member that still executes is given up: another worker may begin it again as soon as the lease is handed back.
-    this.#abortExecutions(new Error("The run was blocked: another of its effects has no handler here."), 0);
+    this.#executions.abortAll(() => new Error("The run was blocked: another of its effects has no handler here."), 0);
     await this.#flush();
-    await this.#host.store.release(this.runId, this.#lease, { blocked, mailSeen: this.#mailSeen });
+    await this.#host.store.release(this.runId, this.#lease, { blocked, mailSeen: this.#inbox.seen });
     return { state: this.#state, end: "blocked", blocked };
   }
 
@@ -259,36 +361,29 @@ export class Driver {
 
   async #readMail(): Promise<void> {
     this.#mailHint = false;
-    this.#lookedAt = this.#host.now();
     this.#sendAhead();
-    this.#addMail(await this.#host.store.mail(this.runId, this.#mailSeen));
+    this.#inbox.add(await this.#host.store.mail(this.runId, this.#inbox.seen));
   }
 
-  #addMail(mail: readonly Mail[]): void {
-    if (mail.length === 0) return;
-    this.#mail.push(...mail);
-    this.#mailSeen = (mail.at(-1) as Mail).position;
-    this.#mailChanged = true;
+  /** Takes a message if it means something now. While paused or being cancelled, only control is taken. */
+  #take(mail: Mail): boolean {
+    if (isEnded(this.#state) && this.#state.status !== "failed") return false;
+    const waits = (this.#state.paused || isWindingUp(this.#state)) && mail.kind !== "control";
+    const drafts = waits ? undefined : messageDrafts(this.#state, mail);
+    if (!drafts) return false;
+    this.#writer.take(mail.id);
+    if (drafts.some(({ kind, data }) => kind === "delivered" && data.outcome === "member")) this.#lastMemberAt = this.#host.now();
+    // One message for several waits: the others are compared with the child again.
+    if (mail.kind === "child_end") this.#joined.clear();
+    this.#appendTaken(mail, drafts);
+    if (mail.kind === "control" && mail.key === "retry") this.#recover();
+    return true;
   }
 
-  /** Takes every message that means something now. While paused, only control is taken. */
-  #takeMail(): void {
-    if (!this.#mailChanged) return;
-    this.#mailChanged = false;
-    for (let i = 0; i < this.#mail.length && !isEnded(this.#state); ) {
-      const mail = this.#mail[i] as Mail;
-      const waits = (this.#state.paused || this.#state.cancelling) && mail.kind !== "control";
-      const drafts = waits ? undefined : messageDrafts(this.#state, mail);
-      if (!drafts) {
-        i += 1;
-        continue;
-      }
-      this.#mail.splice(i, 1);
-      this.#writer.take(mail.id);
-      this.#appendTaken(mail, drafts);
-      // What was taken may have opened the way for an earlier message.
-      i = 0;
-    }
+  /** A run that is retried is as one that was just claimed. */
+  #recover(): void {
+    this.#inherited = executing(this.#state);
+    this.#joined.clear();
   }
 
   /** A message that cannot be recorded fails what waited for it; kept, it would stop the run at every attempt to go on. */
@@ -301,37 +396,49 @@ export class Driver {
     }
   }
 
+  /**
+   * A detached child may have ended before this run waited for it, when nobody was to be told. So each wait for one is compared with
+   * its child once it is durable, and before the run is let go: from then on the child's end finds the wait. Answers whether
+   * something came of it.
+   */
+  async #findEnded(): Promise<boolean> {
+    if (this.#stopping || isWindingUp(this.#state)) return false;
+    const waits = [...this.#state.open.values()].filter(
+      ({ id, type, phase }) => type === "join" && phase === "parked" && !this.#joined.has(id),
+    );
+    if (waits.length === 0) return false;
+    await this.#flush();
+    for (const effect of waits) {
+      this.#joined.add(effect.id);
+      const { subRunId = "" } = payloadOf(effect) as { subRunId?: string };
+      const outcome = await endedBefore(this.#host.store, this.runId, subRunId);
+      if (outcome) this.#executions.settle(effect.id, outcome);
+    }
+    return true;
+  }
+
   // ---- Nodes -------------------------------------------------------------------------------------------------------
 
   #runNode(): Blocked | undefined | Promise<Blocked | undefined> {
     const state = this.#state;
-    const workflow = this.#workflow;
+    const workflow = this.#needs.workflow;
     if (!workflow) {
-      return this.#unknownWorkflow(state.workflowId);
+      return this.#needs.unknownWorkflow();
     }
     const node = workflow.nodes.get(state.node);
     if (!node) {
       const suggestion = nearest(state.node, workflow.nodes.keys());
       const problem = `it stands at node "${state.node}", which the workflow does not have`;
-      return this.#blocked(
-        new AbstractRuntimeError("WORKFLOW_INCOMPATIBLE", {
-          runId: state.runId,
-          workflowId: workflow.id,
-          problem,
-          ...(suggestion ? { suggestion } : {}),
-        }),
-      );
+      return this.#needs.misfit({ problem, ...(suggestion ? { suggestion } : {}) });
     }
     const finish = (ran: Ran): Blocked | undefined => {
       if (this.#writer.broken) return undefined;
       if ("error" in ran) return this.#fail(ran.error);
       try {
         const { plan, patch, vars, places } = ran;
-        const missing = plan.effect && this.#missing(plan.effect.type, plan.effect.payload, workflow);
+        const missing = plan.effect && this.#needs.missing(plan.effect.type, plan.effect.payload);
         if (missing) return missing;
-        const { runId, node, step } = state;
-        const place = { runId, workflowId: workflow.id, node, step, now: this.#host.now(), nodes: workflow.nodes };
-        const drafts = planDrafts(plan, patch, { ...place, places, vars, depth: this.#host.limits.jsonDepth });
+        const drafts = planDrafts(plan, patch, { ...this.#place(workflow), places, vars });
         this.#append(drafts, plan.nodeId === undefined ? {} : { node: plan.nodeId });
       } catch (error) {
         return this.#fail(nodeError(error, state.node));
@@ -349,9 +456,75 @@ export class Driver {
     });
   }
 
+  #place(workflow: Workflow): Omit<PlanContext, "places" | "vars"> {
+    const { runId, node, step } = this.#state;
+    return {
+      runId,
+      workflowId: workflow.id,
+      node,
+      step,
+      now: this.#host.now(),
+      nodes: workflow.nodes,
+      depth: this.#host.limits.jsonDepth,
+      isUndoable: (type) => this.#host.effect(type, workflow)?.undo !== undefined,
+    };
+  }
+
   /** Nothing of the node's draft is recorded, only why the run failed. */
   #fail(error: ErrorData): undefined {
     this.#append([{ kind: "run_failed", data: { error } }], { isSmall: true });
+  }
+
+  // ---- Versions, cancel and undo -----------------------------------------------------------------------------------
+
+  #outdated(): boolean {
+    return this.#needs.workflow !== undefined && String(this.#needs.workflow.version) !== this.#state.version;
+  }
+
+  /** Whether what is due can only be carried out with the workflow's code, and the run's version has not been compared with it. */
+  #needsCode(due: readonly RecordDraft[]): boolean {
+    if (isWindingUp(this.#state)) return due[0]?.kind === "step" && (this.#outdated() || !this.#needs.workflow);
+    return due.length > 0 && this.#outdated() && !this.#state.undoing;
+  }
+
+  /** Brings the run to this version of its workflow, or says why it has to wait for another one. */
+  async #prepare(): Promise<Blocked | undefined> {
+    const workflow = this.#needs.workflow;
+    if (!workflow) return this.#needs.unknownWorkflow();
+    if (!this.#outdated()) return undefined;
+    this.#sendAhead();
+    const migrated = await migration(this.#state, workflow, this.#host.limits.jsonDepth);
+    if (!("kind" in migrated)) return this.#needs.misfit(migrated);
+    this.#append([migrated]);
+    return undefined;
+  }
+
+  #onCancel(): string | undefined {
+    // Without its code, it is only known that there is such a node: the run then waits for the code.
+    return this.#needs.workflow ? this.#needs.workflow.onCancel : this.#state.onCancel;
+  }
+
+  #undo(entry: Undoable): Blocked | undefined {
+    const { workflow } = this.#needs;
+    if (!workflow) return this.#needs.unknownWorkflow();
+    const definition = this.#host.effect(entry.type, workflow);
+    if (!definition) return this.#needs.unknownEffect(entry.type);
+    let request: Parameters<typeof undoDrafts>[1];
+    try {
+      if (!definition.undo) throw new Error(`effect "${entry.type}" does not say any more how it is undone`);
+      request = definition.undo({ payload: cloneJson(entry.payload), result: cloneJson(entry.result) });
+      const missing = this.#needs.missing(request.type, request.payload);
+      if (missing) return missing;
+    } catch (error) {
+      request = { error: errorData(error) };
+    }
+    const { vars } = this.#state;
+    this.#append(undoDrafts(entry, request, { ...this.#place(workflow), node: entry.node, places: new Map(), vars }));
+    return undefined;
+  }
+
+  #cancelled(): AbstractRuntimeError {
+    return new AbstractRuntimeError("RUN_CANCELLED", { runId: this.runId });
   }
 
   // ---- Effects -----------------------------------------------------------------------------------------------------
@@ -362,32 +535,37 @@ export class Driver {
    */
   #startExecutions(resting: boolean): Blocked | undefined | Promise<Blocked | undefined> {
     // What closed them may have been a moment or a message as well as an outcome.
-    this.#dropClosed();
+    this.#executions.dropClosed(this.#state.open);
+    this.#queued = false;
     const due: OpenEffect[] = [];
     let external = this.#owing;
-    for (const id in this.#state.open) {
-      const effect = this.#state.open[id] as OpenEffect;
-      if (effect.phase !== "executing" || this.#executions.has(id)) continue;
-      const definition = this.#definition(effect.type);
-      if (this.#state.cancelling) {
-        this.#outcomes.push({ id, outcome: this.#inherited.delete(id) ? interrupted(definition) : notBegun });
-      } else if (!definition && !isBuiltIn(effect.type)) {
-        return resting ? undefined : this.#unknownEffect(effect.type);
-      } else if (this.#inherited.has(id) && effect.type === "start_subworkflow" && this.#workflow) {
-        const missing = this.#missing(effect.type, payloadOf(effect), this.#workflow);
-        if (missing) return resting ? undefined : missing;
-        due.push(effect);
+    const windsUp = isWindingUp(this.#state);
+    for (const effect of this.#state.open.values()) {
+      const { id, type } = effect;
+      if (effect.phase !== "executing" && !wantsChildren(effect)) continue;
+      if (this.#executions.has(id) || isDecidedFor(this.#state, effect, this.#inherited)) continue;
+      const definition = this.#needs.definition(type);
+      if (startsChildren(type)) {
+        const missing = this.#needs.missing(type, payloadOf(effect));
+        if (windsUp) {
+          if (effect.phase === "executing") this.#executions.settle(id, notBegun);
+        } else if (missing) return resting ? undefined : missing;
+        // Starting a child again finds the one that was started, so it is simply begun anew.
+        else if (!resting || effect.phase === "executing") due.push(effect);
+      } else if (windsUp) {
+        this.#executions.settle(id, this.#inherited.delete(id) ? interrupted(definition) : notBegun);
+      } else if (!definition && !isBuiltIn(type)) {
+        return resting ? undefined : this.#needs.unknownEffect(type);
       } else if (this.#inherited.has(id) && definition) {
         if (resting) continue;
         this.#inherited.delete(id);
-        this.#outcomes.push({ id, outcome: interrupted(definition) });
+        this.#executions.settle(id, interrupted(definition));
       } else {
-        // Starting a child again finds the one that was started, so a built-in effect is simply begun anew.
         due.push(effect);
         external ||= definition?.speculative === false;
       }
     }
-    if (this.#outcomes.length > 0 || due.length === 0) return undefined;
+    if (this.#executions.hasSettled || due.length === 0) return undefined;
     if (!external) return this.#begin(due);
     return this.#barrier().then(() => this.#begin(due));
   }
@@ -396,89 +574,52 @@ export class Driver {
   async #barrier(): Promise<void> {
     await this.#flush();
     this.#owing = false;
-    if (this.#host.holdsLeases()) return;
+    if (this.#host.holdsLeases() && this.#host.leaseLapses() === this.#lapses) return;
     // This process was away for longer than its lease. An empty commit tells whether somebody has taken the run.
     await this.#host.renewLeases();
-    await this.#writer.send({ release: false, mailSeen: this.#mailSeen });
+    this.#lapses = this.#host.leaseLapses();
+    await this.#writer.send({ release: false, mailSeen: this.#inbox.seen });
   }
 
   #begin(effects: readonly OpenEffect[]): undefined {
     for (const effect of effects) {
-      const definition = this.#definition(effect.type);
-      const execution = definition ? execute(definition, effect, this.#state, this.#host) : this.#startChild(effect);
-      const { outcome } = execution;
-      if (!isPromise(outcome)) {
-        this.#outcomes.push({ id: effect.id, outcome });
-        continue;
-      }
-      this.#executions.set(effect.id, execution);
-      void outcome.then((settled) => {
-        // A later attempt of the same effect, or none, may stand here by now.
-        if (this.#executions.get(effect.id) !== execution) return;
-        this.#executions.delete(effect.id);
-        this.#outcomes.push({ id: effect.id, outcome: settled });
-        this.#wake?.();
-      });
+      if (this.#executions.begin(effect, this.#needs.definition(effect.type), this.#state)) continue;
+      // It was to wait for a slot; the process stops, and whoever comes next begins it.
+      if (this.#stopping) this.#executions.settle(effect.id, notReached);
+      else this.#queued = true;
     }
     if (this.#executions.size > 0) this.#sendAhead();
     return undefined;
   }
 
   #definition(type: string): EffectDefinition | undefined {
-    return this.#workflow && this.#host.effect(type, this.#workflow);
-  }
-
-  /** What a request needs and this process does not have, members included: a handler, or the workflow of a child. */
-  #missing(type: string, payload: unknown, workflow: Workflow): Blocked | undefined {
-    if (type === "all" || type === "any") {
-      const members = (payload as { effects?: unknown } | undefined)?.effects;
-      if (!Array.isArray(members)) return undefined;
-      for (const member of members) {
-        const missing = typeof member?.type === "string" ? this.#missing(member.type, member.payload, workflow) : undefined;
-        if (missing) return missing;
-      }
-      return undefined;
-    }
-    if (type === "start_subworkflow") {
-      const childWorkflowId = childWorkflowOf(payload);
-      return childWorkflowId === undefined || this.#host.workflow(childWorkflowId)
-        ? undefined
-        : this.#unknownWorkflow(childWorkflowId);
-    }
-    return isBuiltIn(type) || this.#host.effect(type, workflow) ? undefined : this.#unknownEffect(type);
+    return this.#needs.workflow && this.#host.effect(type, this.#needs.workflow);
   }
 
   /** A backoff is over and the code for the next attempt is not here: the run is blocked before the attempt is recorded. */
   #unknownRetry(): Blocked | undefined {
-    const now = this.#host.now();
-    for (const id in this.#state.open) {
-      const { phase, retryAt, type } = this.#state.open[id] as OpenEffect;
-      if (phase === "backing_off" && (retryAt as number) <= now && !isBuiltIn(type) && !this.#definition(type))
-        return this.#unknownEffect(type);
+    for (const { phase, retryAt, type } of this.#state.open.values()) {
+      if (phase !== "backing_off" || (retryAt as number) > this.#host.now() || isWindingUp(this.#state)) continue;
+      if (!isBuiltIn(type) && !this.#needs.definition(type)) return this.#needs.unknownEffect(type);
     }
     return undefined;
   }
 
   /** Records the next outcome that came in. Answers whether there was one. */
   #takeOutcome(): boolean {
-    const next = this.#outcomes.shift();
+    const next = this.#executions.take();
     if (!next) return false;
-    const effect = this.#state.open[next.id];
+    const effect = this.#state.open.get(next.id);
     // Closed meanwhile, by a faster member of an `any` or by the end of the run.
-    if (effect?.phase !== "executing") {
-      this.#children.delete(next.id);
-      return true;
-    }
-    const definition = this.#definition(effect.type);
+    if (!effect || !awaitsOutcome(effect)) return true;
+    const definition = this.#needs.definition(effect.type);
     if (definition?.speculative === false) this.#owing = true;
     const rules = { policy: definition?.policy ?? defaultPolicy, onUncertain: definition?.onUncertain ?? ("retry" as const) };
     const record = (outcome: Outcome, as?: { isSmall: true }): void =>
       this.#append(outcomeDrafts(this.#state, effect, outcome, rules, this.#host.now(), this.#host.ids.random()), as);
-    const child = this.#children.get(next.id);
-    this.#children.delete(next.id);
     try {
       record(next.outcome);
-      if (child) this.#writer.start(child);
+      for (const child of next.children) this.#writer.start(child);
     } catch (error) {
       // What it gave cannot be recorded: too large, or a wait that makes no sense.
       record({ kind: "failed", error: errorData(error), retryable: false }, { isSmall: true });
@@ -486,118 +627,75 @@ export class Driver {
     return true;
   }
 
-  /** Aborts what executes for an effect that is no longer open. */
-  #dropClosed(): void {
-    for (const [id, execution] of this.#executions) {
-      if (Object.hasOwn(this.#state.open, id)) continue;
-      this.#executions.delete(id);
-      execution.abort(new Error("The effect was given up: the run went on without it."), 0);
-    }
-  }
-
-  #abortExecutions(reason: unknown, graceMs: number): void {
-    for (const execution of this.#executions.values()) execution.abort(reason, graceMs);
-  }
-
-  #startChild(effect: OpenEffect): Execution {
-    let settle: (outcome: Outcome) => void = () => undefined;
-    const cutOff = new Promise<Outcome>((resolve) => {
-      settle = resolve;
-    });
-    const abort = (reason: unknown): void => settle({ kind: "failed", error: errorData(reason), retryable: false });
-    // The child's schema may be asynchronous, and may never answer.
-    const late = (): void =>
-      abort(new AbstractRuntimeError("EFFECT_TIMEOUT", { effectType: effect.type, timeoutMs: childTimeoutMs }));
-    const timer = this.#host.clock.setTimer(late, childTimeoutMs, true);
-    const begun = beginChild(effect, this.#state, this.#host).then(({ outcome, child }) => {
-      if (child) this.#children.set(effect.id, child);
-      return outcome;
-    });
-    return { outcome: Promise.race([begun, cutOff]).finally(() => timer.cancel()), abort };
-  }
-
   // ---- Waiting in process ------------------------------------------------------------------------------------------
 
   /** The next moment that is worth waiting for here rather than parking. */
   #soon(): number | undefined {
-    if (this.#stopping || this.#state.paused || this.#state.cancelling) return undefined;
-    const now = this.#host.now();
+    if (this.#stopping || this.#state.paused || isWindingUp(this.#state)) return undefined;
     let soon: number | undefined;
-    for (const id in this.#state.open) {
-      const { phase, retryAt } = this.#state.open[id] as OpenEffect;
-      if (
-        phase === "backing_off" &&
-        (retryAt as number) - now < inProcessMs &&
-        (soon === undefined || (retryAt as number) < soon)
-      )
-        soon = retryAt;
+    for (const effect of this.#state.open.values()) {
+      const at = this.#soonFor(effect);
+      if (at !== undefined && (soon === undefined || at < soon)) soon = at;
     }
     return soon;
+  }
+
+  #soonFor(effect: OpenEffect): number | undefined {
+    const now = this.#host.now();
+    if (effect.phase === "backing_off" && (effect.retryAt as number) - now < inProcessMs)
+      return isDecided(this.#state, effect) ? undefined : effect.retryAt;
+    // The ends of its children come close together: loading the state for each of them would cost more than staying.
+    const lingersUntil = this.#lastMemberAt + (this.#host.lingerMs ?? 0);
+    return effect.window !== undefined && now < lingersUntil ? lingersUntil : undefined;
   }
 
   /** Waits for an outcome, a message, or the next moment. What is appended goes out first (D3). */
   async #pause(): Promise<void> {
     this.#sendAhead();
     const now = this.#host.now();
-    let next: number | undefined;
-    if (!this.#stopping && !this.#state.paused && !this.#state.cancelling) {
-      for (const id in this.#state.open) {
-        const { phase, retryAt, wait } = this.#state.open[id] as OpenEffect;
+    let next = this.#soon();
+    if (!this.#stopping && !this.#state.paused && !isWindingUp(this.#state)) {
+      for (const effect of this.#state.open.values()) {
+        const { phase, retryAt, wait } = effect;
         const at = phase === "backing_off" ? retryAt : wait?.until;
-        if (at !== undefined && (next === undefined || at < next)) next = at;
+        if (at !== undefined && phase !== "failed" && (next === undefined || at < next) && !isDecided(this.#state, effect))
+          next = at;
       }
     }
+    if (this.#executions.hasSettled || this.#mailHint || this.#writer.broken) return;
     const isExecuting = this.#executions.size > 0;
-    // What another process delivers is heard of by looking: nothing else would wake this driver before the effect settles.
-    if (isExecuting) next = Math.min(next ?? Number.POSITIVE_INFINITY, now + mailPollMs);
-    if (this.#outcomes.length > 0 || this.#mailHint || this.#writer.broken) return;
     await new Promise<void>((resolve) => {
       const wake = (): void => {
         timer?.cancel();
         this.#wake = undefined;
         resolve();
       };
-      const passed = (): void => {
-        this.#mailHint = isExecuting;
-        wake();
-      };
       // A backoff holds the process; an effect that executes does so itself, or does not want to.
-      const timer = next === undefined ? undefined : this.#host.clock.setTimer(passed, next - now, !isExecuting);
+      const timer = next === undefined ? undefined : this.#host.clock.setTimer(wake, next - now, !isExecuting);
       this.#wake = wake;
     });
-  }
-
-  #unknownEffect(effectType: string): Blocked {
-    const known = this.#workflow ? [...this.#workflow.effects.keys()] : [];
-    const suggestion = nearest(effectType, [...known, ...builtInEffects]);
-    return this.#blocked(
-      new AbstractRuntimeError("EFFECT_UNKNOWN", { effectType, runId: this.runId, ...(suggestion ? { suggestion } : {}) }),
-    );
-  }
-
-  #unknownWorkflow(workflowId: string): Blocked {
-    const known = this.#host.workflowIds?.() ?? [];
-    const suggestion = nearest(workflowId, known);
-    return this.#blocked(
-      new AbstractRuntimeError("WORKFLOW_UNKNOWN", { workflowId, known, ...(suggestion ? { suggestion } : {}) }),
-    );
-  }
-
-  #blocked(error: AbstractRuntimeError): Blocked {
-    return {
-      code: error.code,
-      problem: error.problem,
-      fingerprint: this.#host.fingerprint,
-      quarantine: false,
-    };
   }
 }
 
 function hasOpen(state: RunState): boolean {
-  for (const _ in state.open) return true;
-  return false;
+  return state.open.size > 0;
 }
 
-function isBuiltIn(type: string): boolean {
-  return (builtInEffects as readonly string[]).includes(type);
+function executing({ open }: RunState): Set<string> {
+  const ids = new Set<string>();
+  for (const { id, phase, type } of open.values()) if (phase === "executing" && !startsChildren(type)) ids.add(id);
+  return ids;
+}
+
+function awaitsOutcome({ phase, window, type, wait }: OpenEffect): boolean {
+  return (
+    phase === "executing" ||
+    (window !== undefined && phase === "joining") ||
+    (type === "join" && wait !== undefined && phase === "parked")
+  );
+}
+
+/** Whether an effect need not be begun any more: its group is decided. One that may have happened is still found out about. */
+function isDecidedFor(state: RunState, effect: OpenEffect, inherited: ReadonlySet<string>): boolean {
+  return !inherited.has(effect.id) && isDecided(state, effect);
 }

@@ -7,7 +7,7 @@ import { type AnswerSchema, jsonSchemaOf, type SchemaResult } from "./answer-sch
 import type { Clock } from "./clock.ts";
 import { AbstractRuntimeError, checkOptions, nearest } from "./errors.ts";
 import type { Json, JsonObject } from "./json.ts";
-import { builtInEffects, isoText, type Ready, request, timeoutMember, type WaitPlanOptions } from "./plan.ts";
+import { builtInEffects, type Effect, isoText, type Ready, request, timeoutMember, type WaitPlanOptions } from "./plan.ts";
 import { type Policy, type PolicyOptions, readPolicy } from "./policy.ts";
 import type { WaitReason } from "./run.ts";
 import type { Answer, Anything, JsonCheck, Requested } from "./typing.ts";
@@ -34,8 +34,8 @@ export function defineEffect<
     refuse("type", `effect "${type}" is built in; choose another type name`);
   const where = `defineEffect("${type}")`;
   if (typeof definition !== "object" || definition === null) refuse("definition", `${where} needs { run }`);
-  checkOptions(definition, ["input", "output", "policy", "onUncertain", "speculative", "run", "title"], where);
-  const { input, output, policy, onUncertain = "retry", speculative = false, run, title } = definition;
+  checkOptions(definition, ["input", "output", "policy", "onUncertain", "speculative", "undo", "run", "title"], where);
+  const { input, output, policy, onUncertain = "retry", speculative = false, undo, run, title } = definition;
   if (typeof run !== "function") refuse("run", `${where} needs a run function`);
   if (!uncertainties.includes(onUncertain)) {
     refuse(
@@ -45,6 +45,8 @@ export function defineEffect<
     );
   }
   if (typeof speculative !== "boolean") refuse("speculative", `${where}: speculative is true or false`);
+  if (undo !== undefined && typeof undo !== "function")
+    refuse("undo", `${where}: undo is an effect, or a function that requests one`);
   for (const [name, schema] of Object.entries({ input, output })) {
     if (schema !== undefined && !isStandardSchema(schema)) refuse(name, `${where}: ${name} is a Standard Schema, or type<T>()`);
   }
@@ -55,6 +57,7 @@ export function defineEffect<
     policy: readPolicy(policy, `the policy of effect "${type}"`),
     onUncertain,
     speculative,
+    undo: undo as EffectDefinition["undo"],
     run: run as EffectDefinition["run"],
     title,
   });
@@ -76,6 +79,12 @@ export interface EffectOptions<Input, Payload, Given, Returned, Result> {
   onUncertain?: OnUncertain;
   /** Running it again, even with another input, harms nobody: reads, model calls, computation. Default: false. */
   speculative?: boolean;
+  /**
+   * Undoes it. Should the run fail or be cancelled after this effect was completed, the effect that `undo` requests is carried out,
+   * the last completed first. An effect that takes `{ payload, result }` stands here as it is; one that another function requests is
+   * to be among the workflow's `effects`. Default: nothing to undo.
+   */
+  undo?: (done: { payload: NoInfer<Payload>; result: NoInfer<Result> }) => Effect;
   /** Carries the effect out: returns the result (JSON; undefined becomes null), throws, or returns `wait(...)`. */
   run: (input: Input, context: EffectContext) => Returned & ResultCheck<Returned>;
   /** For people, in dashboards. Default: the type. */
@@ -108,6 +117,7 @@ export interface EffectDefinition {
   readonly policy: Policy;
   readonly onUncertain: OnUncertain;
   readonly speculative: boolean;
+  readonly undo?: (done: { payload: Json; result: Json }) => Effect;
   readonly run: (input: unknown, context: EffectContext) => unknown;
   readonly title?: string;
 }

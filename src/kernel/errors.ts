@@ -26,7 +26,8 @@ export const catalogue = {
   ),
   WORKFLOW_INCOMPATIBLE: entry<{ runId: string; workflowId: string; problem: string; suggestion?: string }>(
     (f) => `run ${f.runId} cannot go on under this version of workflow "${f.workflowId}": ${f.problem}`,
-    (f) => `${f.suggestion ? `Did you mean "${f.suggestion}"? ` : ""}Add the node back. The run is unchanged.`,
+    (f) =>
+      `${f.suggestion ? `Did you mean "${f.suggestion}"? ` : ""}Add what is missing back, or a migration. The run is unchanged, and goes on once a worker has such code.`,
   ),
   NODE_UNKNOWN: entry<{ workflowId: string; nodeId: string; by: string; suggestion?: string }>(
     (f) => `${f.by} names node "${f.nodeId}", which workflow "${f.workflowId}" does not have`,
@@ -41,7 +42,7 @@ export const catalogue = {
   ),
   NODE_FAILED: entry<{ nodeId: string; problem: string }>(
     (f) => `node "${f.nodeId}" threw: ${f.problem}`,
-    () => "See the recorded stack, mend the node, and start a new run.",
+    () => "See the recorded stack and mend the node; retry(runId) then runs it again.",
   ),
   NODE_TIMEOUT: entry<{ nodeId: string; timeoutMs: number }>(
     (f) => `node "${f.nodeId}" did not return within ${f.timeoutMs} ms`,
@@ -82,7 +83,7 @@ export const catalogue = {
   ),
   EFFECT_FAILED: entry<{ effectType: string; attempts: number; problem: string }>(
     (f) => `effect "${f.effectType}" failed after ${f.attempts} ${f.attempts === 1 ? "attempt" : "attempts"}: ${f.problem}`,
-    () => "See the recorded error; mend the cause or route it with errorNode.",
+    () => "See the recorded error; mend the cause and retry(runId), or route it with errorNode.",
   ),
   EFFECT_TIMEOUT: entry<{ effectType: string; timeoutMs: number }>(
     (f) => `effect "${f.effectType}" did not settle within ${f.timeoutMs} ms`,
@@ -127,7 +128,33 @@ export const catalogue = {
     () => "Send later, or raise limits.mailboxMessages; this message was not stored.",
   ),
 
+  MESSAGE_ID_REUSED: entry<{ runId: string; id: string }>(
+    (f) => `run ${f.runId} was sent another message with id "${f.id}"`,
+    () => "An id stands for one content, so that sending again is safe: use a new id. This message was not stored.",
+  ),
+
   // Runs
+  RUN_ENDED: entry<{ runId: string; status: string }>(
+    (f) => `run ${f.runId} has ended (${f.status})`,
+    (f) => (f.status === "failed" ? "Nothing was changed; retry(runId) lets it go on." : "Nothing was changed."),
+  ),
+  NOT_FAILED: entry<{ runId: string; status: string }>(
+    (f) => `run ${f.runId} has not failed (status ${f.status})`,
+    () => "Only failed runs are tried again; nothing was changed.",
+  ),
+  RETRY_REFUSED: entry<{ runId: string; problem: string }>(
+    (f) => `run ${f.runId} cannot be tried again: ${f.problem}`,
+    () => "Nothing was changed. Start a new run if the work is still wanted.",
+  ),
+  CHILD_UNKNOWN: entry<{ runId: string; subRunId: string }>(
+    (f) => `run ${f.runId} has no child ${f.subRunId}`,
+    () => "Join what subworkflow(..., { detached: true }) gave as subRunId.",
+  ),
+  CHILD_TOO_DEEP: entry<{ runId: string; depth: number; limit: number }>(
+    (f) =>
+      `run ${f.runId} may not start a child: it would stand ${f.depth} levels below the first run, and the limit is ${f.limit}`,
+    () => "Look for a workflow that starts itself without end, or raise limits.childDepth.",
+  ),
   RUN_NOT_FOUND: entry<{ runId: string; suggestion?: string }>(
     (f) => `there is no run ${f.runId} in this store`,
     (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : "List runs with `abstractruntime ls`, and check --store."),
@@ -150,7 +177,7 @@ export const catalogue = {
   ),
   RUN_FAILED: entry<{ runId: string; problem: string }>(
     (f) => `run ${f.runId} failed: ${f.problem}`,
-    (f) => `See \`abstractruntime show ${f.runId}\`.`,
+    (f) => `See \`abstractruntime why ${f.runId}\`; retry(runId) lets it go on from where it failed.`,
   ),
   RUN_CANCELLED: entry<{ runId: string; reason?: string }>(
     (f) => `run ${f.runId} was cancelled${f.reason ? `: ${f.reason}` : ""}`,
@@ -171,6 +198,23 @@ export const catalogue = {
   RUNTIME_STOPPED: entry<Record<never, never>>(
     () => "this runtime was stopped",
     () => "Create a new one; runs go on from where they stand.",
+  ),
+
+  // Schedules
+  SCHEDULE_INVALID: entry<{ scheduleId: string; option: string; problem: string; suggestion?: string }>(
+    (f) => `schedule "${f.scheduleId}" cannot be used: ${f.problem}`,
+    (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : `Correct ${f.option}; no schedule was made.`),
+  ),
+  SCHEDULE_EXISTS: entry<{ scheduleId: string; different: readonly string[] }>(
+    (f) => `schedule "${f.scheduleId}" exists with another ${listed(f.different)}`,
+    () => "It is unchanged. Delete it first, or choose another id.",
+  ),
+  SCHEDULE_NOT_FOUND: entry<{ scheduleId: string; ended?: string; suggestion?: string }>(
+    (f) =>
+      f.ended === undefined
+        ? `there is no schedule "${f.scheduleId}" in this store`
+        : `schedule "${f.scheduleId}" has ended (${f.ended}) and fires no more`,
+    (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : "List them with runtime.schedules.list()."),
   ),
 
   // Ledger and stores

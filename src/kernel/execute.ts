@@ -29,6 +29,8 @@ export interface Limits {
   messageBytes: number;
   /** Messages a run may have waiting, control and ends of children apart. */
   mailboxMessages: number;
+  /** Levels of children below a run that nobody started. */
+  childDepth: number;
 }
 
 export const defaultLimits: Limits = {
@@ -37,6 +39,7 @@ export const defaultLimits: Limits = {
   recordBytes: 16 * 1024 * 1024,
   messageBytes: 1024 * 1024,
   mailboxMessages: 10_000,
+  childDepth: 100,
 };
 
 /** An attempt under way. */

@@ -6,11 +6,11 @@
  *     between states and never changed, unless the caller passes `owned` (see `Folding`).
  * F2. A record's patch is applied first, then what its kind means.
  */
-import { AbstractRuntimeError } from "./errors.ts";
+import { AbstractRuntimeError, type ErrorData } from "./errors.ts";
 import type { Json, JsonObject } from "./json.ts";
 import { applyPatch, type Owned, type Patch, setAt } from "./patch.ts";
-import { decodeRecord, type Intent, type LedgerRecord, verifyRecord } from "./record.ts";
-import { decodeState, isEnded, type OpenEffect, type RunState } from "./run.ts";
+import { decodeNext, type Intent, type LedgerRecord } from "./record.ts";
+import { decodeState, isEnded, type OpenEffect, payloadOf, type RunState } from "./run.ts";
 import type { Loaded } from "./store.ts";
 
 /**
@@ -32,8 +32,12 @@ export function fold(state: RunState | undefined, record: LedgerRecord, folding:
       return begin(record);
     }
     if (!state || record.seq !== state.seq + 1) throw new RangeError(`it does not follow record ${state?.seq ?? "none"}`);
-    if (isEnded(state)) throw new RangeError("the run had ended");
+    if (isEnded(state) && !mayFollowFailure(state, record)) throw new RangeError("the run had ended");
     const patch = (record.data as { patch?: Patch }).patch;
+    if (patch && record.kind === "run_failed") {
+      state.beforeFailure = state.vars;
+      if (folding.owned) folding.owned = new Set();
+    }
     if (patch) state.vars = applyPatch(state.vars, patch, folding.owned) as JsonObject;
     apply(state, record, folding);
     state.seq = record.seq;
@@ -53,10 +57,8 @@ export function restore(runId: string, loaded: Pick<Loaded, "checkpoint" | "tail
   let tailBytes = 0;
   const folding: Folding = { owned: new Set() };
   for (const stored of loaded.tail) {
-    const record = decodeRecord(runId, stored);
     // As checkpoints, records are what was written, or the run does not go on with them.
-    const problem = verifyRecord(runId, (state?.seq ?? -1) + 1, state?.head ?? null, stored);
-    if (problem !== undefined) throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq: stored.seq, problem });
+    const record = decodeNext(runId, (state?.seq ?? -1) + 1, state?.head ?? null, stored);
     state = fold(state, record, folding);
     tailBytes += stored.header.length + (stored.body?.length ?? 0);
   }
@@ -64,8 +66,16 @@ export function restore(runId: string, loaded: Pick<Loaded, "checkpoint" | "tail
   return { state, tailBytes };
 }
 
+/** A run that failed may be tried again; whatever else reaches it is noted. */
+function mayFollowFailure({ status }: RunState, { kind, data }: LedgerRecord): boolean {
+  return (
+    status === "failed" &&
+    ((kind === "control" && data.action === "retry") || (kind === "delivered" && data.outcome === "ignored"))
+  );
+}
+
 function begin(record: LedgerRecord & { kind: "run_started" }): RunState {
-  const { workflowId, version, entry, vars, parent, sessionId } = record.data;
+  const { workflowId, version, entry, vars, parent, sessionId, queue, queueKey, priority, onCancel } = record.data;
   return {
     runId: record.runId,
     workflowId,
@@ -77,8 +87,12 @@ function begin(record: LedgerRecord & { kind: "run_started" }): RunState {
     seq: 0,
     head: record.hash,
     vars,
-    open: {},
+    open: new Map(),
     ...(parent ? { parent } : {}),
+    ...(queue === undefined ? {} : { queue }),
+    ...(queueKey === undefined ? {} : { queueKey }),
+    ...(priority === undefined ? {} : { priority }),
+    ...(onCancel === undefined ? {} : { onCancel }),
     ...(record.actorId === undefined ? {} : { actorId: record.actorId }),
     ...(sessionId === undefined ? {} : { sessionId }),
     createdAt: record.at,
@@ -89,18 +103,21 @@ function begin(record: LedgerRecord & { kind: "run_started" }): RunState {
 function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_started" }>, folding: Folding): void {
   switch (record.kind) {
     case "step":
+      if (record.data.cleanup) state.cancelling = { ...state.cancelling, cleaning: true };
       return advance(state, record.data.nextNode);
     case "effect_started": {
       const effect = record.data.intent ? open(state, record, record.data.intent, folding) : opened(state, record.effectId);
       effect.attempt = record.attempt ?? 1;
-      effect.phase = record.data.intent?.members === undefined ? "executing" : "joining";
+      effect.phase = effect.members === undefined ? "executing" : "joining";
       delete effect.retryAt;
       return;
     }
     case "parked": {
-      const effect = record.data.intent ? open(state, record, record.data.intent, folding) : opened(state, record.effectId);
-      effect.phase = "parked";
-      effect.wait = record.data.wait;
+      const { intent, wait, started, refused = [] } = record.data;
+      const effect = intent ? open(state, record, intent, folding) : opened(state, record.effectId);
+      effect.wait = wait;
+      if (started === undefined) effect.phase = "parked";
+      else begun(effect, started, refused);
       return;
     }
     case "effect_completed": {
@@ -130,23 +147,110 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
       const effect = opened(state, record.effectId);
       if (outcome === "result") return close(state, effect, result === undefined ? payload : result, folding);
       if (outcome === "retry") return backOff(effect, record.at);
+      if (outcome === "member") return memberEnded(effect, record.data.index as number, result, error);
       return failed(state, effect, error ?? { name: "Error", message: "failed" }, undefined, nextNode);
     }
     case "control":
-      if (record.data.action === "cancel")
-        state.cancelling = record.data.reason === undefined ? {} : { reason: record.data.reason };
-      else state.paused = record.data.action === "pause";
+      return control(state, record);
+    case "migrated": {
+      state.version = record.data.to;
+      rename(state, record.data.nodes ?? {});
       return;
+    }
+    case "undoing": {
+      const { error, output } = record.data;
+      state.undoing = { ...(error ? { error } : {}), ...(output === undefined ? {} : { output }) };
+      state.open = new Map();
+      return;
+    }
     case "run_completed":
       state.output = record.data.output;
       return end(state, "completed");
     case "run_failed":
       state.error = record.data.error;
-      return end(state, "failed");
+      // What is open stays, for a retry. Without one, nobody looks at it again.
+      state.status = "failed";
+      return;
     case "run_cancelled":
+      if (record.data.output !== undefined) state.output = record.data.output;
+      if (record.data.error) state.error = record.data.error;
       return end(state, "cancelled");
     default:
       throw new RangeError(`its kind "${(record as { kind: string }).kind}" is not known`);
+  }
+}
+
+function control(state: RunState, { at, data: { action, reason } }: LedgerRecord & { kind: "control" }): void {
+  if (action === "cancel") {
+    state.cancelling ??= reason === undefined ? {} : { reason };
+    state.paused = false;
+  } else if (action === "retry") retry(state, at);
+  else state.paused = action === "pause";
+}
+
+/** A failed run goes on: its node is run again, or what it had open is tried again, but for members that were completed. */
+function retry(state: RunState, at: number): void {
+  if (state.status !== "failed") throw new RangeError("only a run that has failed is tried again");
+  state.status = "running";
+  state.retries = (state.retries ?? 0) + 1;
+  delete state.error;
+  if (state.beforeFailure) state.vars = state.beforeFailure;
+  delete state.beforeFailure;
+  if (state.open.size === 0) state.step += 1;
+  const settled = (effect: OpenEffect): boolean =>
+    effect.phase === "failed" &&
+    effect.was === undefined &&
+    effect.parent !== undefined &&
+    state.open.get(effect.parent)?.collect === true;
+  const stoodMs = at - state.updatedAt;
+  for (const effect of state.open.values()) if (!settled(effect)) reopen(effect, at, stoodMs);
+  for (const group of state.open.values()) {
+    if (group.pending === undefined || group.window !== undefined) continue;
+    group.pending = [...state.open.values()].filter(({ parent, phase }) => parent === group.id && phase !== "failed").length;
+  }
+}
+
+/** @param stoodMs For how long the run stood failed: deadlines do not run meanwhile. */
+function reopen(effect: OpenEffect, at: number, stoodMs: number): void {
+  if (effect.was) effect.phase = effect.was;
+  delete effect.was;
+  const { phase, wait } = effect;
+  delete effect.failure;
+  if (effect.window !== undefined) {
+    // The children that were under way were cancelled when the run failed: others take their places.
+    effect.phase = "joining";
+    effect.generation = (effect.generation ?? 0) + 1;
+    effect.started = 0;
+    effect.running = 0;
+    effect.pending = (effect.members as number) - (effect.results as Json[]).filter((result) => result !== undefined).length;
+    delete effect.wait;
+  } else if (effect.members !== undefined) effect.phase = "joining";
+  else if (effect.type === "start_subworkflow" && (phase === "failed" || phase === "parked")) {
+    effect.phase = "executing";
+    effect.generation = (effect.generation ?? 0) + 1;
+    delete effect.wait;
+  } else if (phase === "failed" && effect.attempt === 0 && wait) {
+    effect.phase = "parked";
+    effect.wait = { ...wait, since: at, ...(wait.until === undefined ? {} : { until: at + wait.until - wait.since }) };
+  } else if (phase === "parked" && wait?.until !== undefined && wait.reason !== "until") {
+    effect.wait = { ...wait, until: wait.until + stoodMs };
+  } else if (phase === "failed") {
+    effect.uncounted = effect.attempt;
+    delete effect.interruptions;
+    backOff(effect, at);
+  }
+}
+
+function rename(state: RunState, nodes: Record<string, string>): void {
+  const renamed = <Name extends string | undefined>(name: Name): Name =>
+    (name !== undefined && Object.hasOwn(nodes, name) ? nodes[name] : name) as Name;
+  state.node = renamed(state.node);
+  for (const effect of state.open.values()) {
+    effect.node = renamed(effect.node);
+    for (const key of ["nextNode", "errorNode", "timeoutNode"] as const) {
+      const name = renamed(effect[key]);
+      if (name !== undefined) effect[key] = name;
+    }
   }
 }
 
@@ -157,10 +261,9 @@ function open(
   folding: Folding,
 ): OpenEffect {
   const id = record.effectId;
-  if (id === undefined || Object.hasOwn(state.open, id)) throw new RangeError(`effect ${id} is open already`);
-  const { members, ...kept } = intent;
+  if (id === undefined || state.open.has(id)) throw new RangeError(`effect ${id} is open already`);
   const effect: OpenEffect = {
-    ...kept,
+    ...intent,
     id,
     step: record.step,
     node: record.node,
@@ -168,21 +271,21 @@ function open(
     attempt: 0,
     phase: "executing",
   };
-  if (members !== undefined) {
-    effect.pending = members;
+  if (intent.members !== undefined) {
+    effect.pending = intent.members;
     effect.results = [];
   }
   if (intent.refs) {
     effect.base = state.vars;
     if (folding.owned) folding.owned = new Set();
   }
-  state.open[id] = effect;
+  state.open.set(id, effect);
   return effect;
 }
 
 function opened(state: RunState, id: string | undefined): OpenEffect {
-  const effect = id !== undefined && Object.hasOwn(state.open, id) ? state.open[id] : undefined;
-  if (!effect) throw new RangeError(`effect ${id} is not open`);
+  const effect = id === undefined ? undefined : state.open.get(id);
+  if (!effect || effect.phase === "failed") throw new RangeError(`effect ${id} is not open`);
   return effect;
 }
 
@@ -190,8 +293,16 @@ function opened(state: RunState, id: string | undefined): OpenEffect {
 function close(state: RunState, effect: OpenEffect, result: Json, folding: Folding): void {
   const group = effect.parent === undefined ? undefined : opened(state, effect.parent);
   discard(state, effect);
+  if (effect.undoes !== undefined) return undone(state, effect.undoes);
+  if (effect.undo && !state.cancelling?.cleaning) {
+    const { id, type, node, step } = effect;
+    // Vars are shared with what is to be undone from now on, and so may not be changed in place.
+    if (effect.refs && folding.owned) folding.owned = new Set();
+    state.undoable ??= [];
+    state.undoable.push({ effectId: id, type, node, step, payload: payloadOf(effect), result });
+  }
   if (group) {
-    (group.results as Json[])[effect.index as number] = result;
+    (group.results as Json[])[effect.index as number] = group.collect ? { status: "completed", result } : result;
     group.pending = (group.pending as number) - 1;
     if (group.type === "any" && group.winner === undefined) group.winner = effect.index as number;
     return;
@@ -200,28 +311,77 @@ function close(state: RunState, effect: OpenEffect, result: Json, folding: Foldi
   advance(state, effect.nextNode as string);
 }
 
-function failed(state: RunState, effect: OpenEffect, error: OpenEffect["lastError"], retryAt?: number, nextNode?: string): void {
+function failed(state: RunState, effect: OpenEffect, error: ErrorData, retryAt?: number, nextNode?: string): void {
   if (retryAt !== undefined) {
-    if (error) effect.lastError = error;
+    effect.lastError = error;
     return backOff(effect, retryAt);
   }
+  if (effect.undoes !== undefined) {
+    discard(state, effect);
+    undone(state, effect.undoes);
+    state.undoFailures = [...(state.undoFailures ?? []), { effectId: effect.undoes, type: effect.type, error }];
+    return;
+  }
   const group = effect.parent === undefined ? undefined : opened(state, effect.parent);
-  discard(state, effect);
   if (group) {
     group.pending = (group.pending as number) - 1;
-    if (error) group.lastError = error;
+    group.lastError = error;
+    if (group.collect) (group.results as Json[])[effect.index as number] = { status: "failed", error: shownError(error) };
+    else if (group.type !== "any") group.failure ??= error;
   }
-  if (nextNode !== undefined) {
-    advance(state, nextNode);
-    if (error) state.error = error;
+  if (nextNode === undefined) {
+    effect.lastError = error;
+    delete effect.retryAt;
+    stopMembers(state, effect);
+    effect.phase = "failed";
+    return;
   }
+  discard(state, effect);
+  advance(state, nextNode);
+  state.error = error;
+}
+
+/** What a failed group had open moves no more, unless the run is retried. */
+function stopMembers(state: RunState, group: OpenEffect): void {
+  if (group.members === undefined) return;
+  for (const member of state.open.values()) {
+    if (!member.id.startsWith(`${group.id}.`) || member.phase === "failed") continue;
+    member.was = member.phase;
+    member.phase = "failed";
+  }
+}
+
+/** Children of a `fan_out` up to an index have been begun; those that ended before a retry of the run are left out. */
+function begun(effect: OpenEffect, started: number, refused: readonly { index: number; error: ErrorData }[]): void {
+  const results = effect.results as Json[];
+  for (const { index, error } of refused) {
+    results[index] = { status: "failed", subRunId: null, error: shownError(error) };
+    effect.pending = (effect.pending as number) - 1;
+  }
+  let running = effect.running ?? 0;
+  for (let i = effect.started ?? 0; i < started; i++) if (results[i] === undefined) running += 1;
+  effect.started = started;
+  effect.running = running;
+}
+
+/** A child of a `fan_out` ended. Where it failed the whole, its place stays free for a retry. */
+function memberEnded(effect: OpenEffect, index: number, result: Json | undefined, error: ErrorData | undefined): void {
+  effect.pending = (effect.pending as number) - 1;
+  effect.running = (effect.running as number) - 1;
+  if (result !== undefined) (effect.results as Json[])[index] = result;
+  else effect.failure ??= error ?? { name: "Error", message: "failed" };
+}
+
+function undone(state: RunState, effectId: string): void {
+  const at = state.undoable?.findLastIndex((entry) => entry.effectId === effectId) ?? -1;
+  if (at >= 0) state.undoable?.splice(at, 1);
 }
 
 /** Takes an effect out, and with a group the members that were still open. */
 function discard(state: RunState, effect: OpenEffect): void {
-  delete state.open[effect.id];
+  state.open.delete(effect.id);
   if (effect.pending === undefined) return;
-  for (const id in state.open) if (id.startsWith(`${effect.id}.`)) delete state.open[id];
+  for (const id of state.open.keys()) if (id.startsWith(`${effect.id}.`)) state.open.delete(id);
 }
 
 function backOff(effect: OpenEffect, retryAt: number): void {
@@ -232,21 +392,26 @@ function backOff(effect: OpenEffect, retryAt: number): void {
 
 /** The run stands at its next node. Whatever the last plan left open is closed by the record that moved it on. */
 function advance(state: RunState, node: string): void {
-  state.open = {};
+  if (state.open.size > 0) state.open = new Map();
   state.node = node;
   state.step += 1;
   delete state.error;
 }
 
-function end(state: RunState, status: "completed" | "failed" | "cancelled"): void {
-  state.open = {};
+function end(state: RunState, status: "completed" | "cancelled"): void {
+  state.open = new Map();
   state.status = status;
 }
 
-/** What the members of an `all` gave, in order; of an `any`, which one was first and what it gave. */
+/** What the members of a group gave, in order; of an `any`, which one was first and what it gave. */
 function collected(effect: OpenEffect): Json {
   const results = effect.results as Json[];
-  if (effect.type !== "any") return Array.from(results, (result) => result ?? null);
+  if (effect.type !== "any") return Array.from({ length: effect.members as number }, (_, i) => results[i] ?? null);
   const index = effect.winner as number;
   return { index, result: results[index] ?? null };
+}
+
+/** An error among results: what a program can use, and no stack. */
+export function shownError({ name, code, message }: ErrorData): JsonObject {
+  return { name, ...(code === undefined ? {} : { code }), message };
 }

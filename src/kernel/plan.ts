@@ -56,7 +56,16 @@ export interface WaitPlanOptions<Next extends string = string, Key extends strin
 }
 
 /** The effects that the runtime itself carries out. */
-export const builtInEffects = ["ask_user", "wait_event", "wait_until", "start_subworkflow", "all", "any"] as const;
+export const builtInEffects = [
+  "ask_user",
+  "wait_event",
+  "wait_until",
+  "start_subworkflow",
+  "fan_out",
+  "join",
+  "all",
+  "any",
+] as const;
 export type BuiltInEffect = (typeof builtInEffects)[number];
 
 /** Goes on at another node, without an effect. */
@@ -211,16 +220,108 @@ export function subworkflow<
   start: ChildStart<NoInfer<Input>, Detached>,
   options?: WaitPlanOptions<Next, Key>,
 ): Requested<"start_subworkflow", ChildResult<Output, Detached>, Next, Key> {
-  checkOptions(start, ["vars", "detached", "timeoutMs"], "subworkflow()");
-  const workflowId = typeof child === "string" ? child : child?.id;
-  if (typeof workflowId !== "string" || workflowId === "") refuse("child", "subworkflow() needs a workflow or the id of one");
+  checkOptions(start, ["vars", "detached", "timeoutMs", "queue", "queueKey", "priority"], "subworkflow()");
+  const { vars, detached, timeoutMs, ...queued } = start;
   const payload = {
-    workflowId,
-    vars: start.vars === undefined ? {} : start.vars,
-    ...(start.detached ? { async: true } : {}),
-    ...timeoutMember(start.timeoutMs),
+    workflowId: idOf(child, "subworkflow()"),
+    vars: vars === undefined ? {} : vars,
+    ...(detached ? { async: true } : {}),
+    ...timeoutMember(timeoutMs),
+    ...queued,
   };
   return requestWait("start_subworkflow", payload, options);
+}
+
+/**
+ * Starts a child run for each item and waits for all of them, with the list of what they gave in the order of the items. At most
+ * `concurrency` of them are under way at a time.
+ *
+ * @param child As in `subworkflow`.
+ */
+export function fanOut<
+  Input = Anything,
+  Output = Anything,
+  const OnFailure extends "fail" | "collect" = "fail",
+  const Next extends string = never,
+  const Key extends string = never,
+>(
+  child: string | Workflow<Anything, Output, Input>,
+  fan: FanOut<NoInfer<Input>, OnFailure>,
+  options?: WaitPlanOptions<Next, Key>,
+): Requested<"fan_out", FannedOut<Output, OnFailure>[], Next, Key> {
+  checkOptions(fan, ["items", "onFailure", "concurrency", "timeoutMs", "queue", "queueKey", "priority"], "fanOut()");
+  const { items, timeoutMs, ...rest } = fan;
+  if (!Array.isArray(items)) refuse("items", "fanOut() needs items: a list of the vars of its children");
+  checkFailure(rest.onFailure, "fanOut()");
+  return requestWait("fan_out", { workflowId: idOf(child, "fanOut()"), items, ...timeoutMember(timeoutMs), ...rest }, options);
+}
+
+export interface FanOut<Input, OnFailure extends "fail" | "collect" = "fail" | "collect"> extends QueueOptions {
+  /** The vars of each child. At most 100,000. */
+  items: readonly Input[];
+  /** `fail`: the first child that fails or is cancelled fails the effect, and the others are cancelled. `collect`: failures are among the results. Default: `fail`. */
+  onFailure?: OnFailure;
+  /** Children under way at a time. Default: 500. */
+  concurrency?: number;
+  /** Longest wait for all ends, in milliseconds. Default: no limit. */
+  timeoutMs?: number;
+}
+
+export type FannedOut<Output, OnFailure extends "fail" | "collect"> = "fail" extends OnFailure
+  ? { subRunId: string; output: Output }
+  :
+      | { status: "completed"; subRunId: string; output: Output }
+      /** `subRunId` is null where the child could not begin: its vars were refused. */
+      | { status: "failed" | "cancelled"; subRunId: string | null; error: ShownError };
+
+/** An error among results. */
+export interface ShownError {
+  name: string;
+  code?: string;
+  message: string;
+}
+
+/**
+ * Waits for the end of a child that this run started detached. One that failed or was cancelled fails this effect; a child that ended
+ * long ago is found all the same.
+ */
+export function join<Output = Anything, const Next extends string = never, const Key extends string = never>(
+  child: string | Joined<Output>,
+  options?: WaitPlanOptions<Next, Key>,
+): Requested<"join", { subRunId: string; output: Output }, Next, Key> {
+  const { subRunId, timeoutMs } = typeof child === "string" ? { subRunId: child } : child;
+  if (typeof child !== "string") checkOptions(child, ["subRunId", "workflow", "timeoutMs"], "join()");
+  if (typeof subRunId !== "string" || subRunId === "") refuse("subRunId", "join() needs the id of a child run");
+  return requestWait("join", { subRunId, ...timeoutMember(timeoutMs) }, options);
+}
+
+export interface Joined<Output> {
+  /** What `subworkflow` gave for the detached child. */
+  subRunId: string;
+  /** The child's workflow: only its type is used, for that of the output. */
+  workflow?: Workflow<Anything, Output, Anything>;
+  /** Longest wait, in milliseconds. Default: no limit. */
+  timeoutMs?: number;
+}
+
+function idOf(child: unknown, where: string): string {
+  const id = typeof child === "string" ? child : (child as Workflow | undefined)?.id;
+  return typeof id === "string" && id !== "" ? id : refuse("child", `${where} needs a workflow or the id of one`);
+}
+
+function checkFailure(onFailure: unknown, where: string): void {
+  if (onFailure !== undefined && onFailure !== "fail" && onFailure !== "collect")
+    refuse("onFailure", `${where}: onFailure is "fail" or "collect"`);
+}
+
+/** In which queue a run stands, and before whom. */
+export interface QueueOptions {
+  /** A queue of `createRuntime({ queues })`. Default: none, and so no limit. */
+  queue?: string;
+  /** Whose run it is, for limits per key: a tenant, say. */
+  queueKey?: string;
+  /** Whole number from -100 to 100; due runs of higher priority are driven first. Default: 0. */
+  priority?: number;
 }
 
 /** How a child starts. `vars` may be left out when the child needs none. */
@@ -229,7 +330,8 @@ export type ChildStart<Input, Detached extends boolean = boolean> = {
   detached?: Detached;
   /** Longest wait for the child's end, in milliseconds. Default: no limit. */
   timeoutMs?: number;
-} & (Record<never, never> extends Input ? { vars?: Input } : { vars: Input });
+} & QueueOptions &
+  (Record<never, never> extends Input ? { vars?: Input } : { vars: Input });
 
 export type ChildResult<Output, Detached extends boolean> = true extends Detached
   ? { subRunId: string; async: true }
@@ -238,13 +340,35 @@ export type ChildResult<Output, Detached extends boolean> = true extends Detache
 /**
  * Requests several effects at once and goes on when all are done, with the list of their results. Members are made by
  * the builders, called without options: `all([charge({ cents: 5 }), askUser({ prompt: "Sure?" })], { nextNode: "ship" })`.
+ * With `onFailure: "collect"` a member that fails ends nothing: the results say of each how it ended.
  */
-export function all<const Members extends readonly Effect[], const Next extends string = never, const Key extends string = never>(
+export function all<
+  const Members extends readonly Effect[],
+  const OnFailure extends "fail" | "collect" = "fail",
+  const Next extends string = never,
+  const Key extends string = never,
+>(
   members: Members,
-  options?: WaitPlanOptions<Next, Key>,
-): Requested<"all" | EffectsOf<Members[number]>, { -readonly [I in keyof Members]: ResultOf<Members[I]> }, Next, Key> {
-  return request("all", { effects: checkMembers(members, "all()") }, options);
+  options?: Partial<WaitPlanOptions<Next, Key>> & AllOptions<OnFailure>,
+): Requested<
+  "all" | EffectsOf<Members[number]>,
+  { -readonly [I in keyof Members]: "fail" extends OnFailure ? ResultOf<Members[I]> : Settled<ResultOf<Members[I]>> },
+  Next,
+  Key
+> {
+  const { onFailure, ...rest } = options ?? {};
+  checkFailure(onFailure, "all()");
+  const payload = { effects: checkMembers(members, "all()"), ...(onFailure === undefined ? {} : { onFailure }) };
+  return request("all", payload, Object.keys(rest).length === 0 ? undefined : (rest as WaitPlanOptions<Next, Key>));
 }
+
+export interface AllOptions<OnFailure extends "fail" | "collect" = "fail" | "collect"> {
+  /** `fail`: the first failure fails the whole. `collect`: failures are among the results. Default: `fail`. */
+  onFailure?: OnFailure;
+}
+
+/** A result of `all` with `onFailure: "collect"`. */
+export type Settled<Result> = { status: "completed"; result: Result } | { status: "failed"; error: ShownError };
 
 /**
  * Requests several effects at once and goes on with the first one done: `{ index, result }`. The others are given up.
@@ -283,7 +407,7 @@ const waitPlanOptions = [...planOptions, "timeoutNode"];
 /** As `request`, for waits with a deadline in their payload. */
 function requestWait<Type extends string, Result, Next extends string, Key extends string>(
   type: Type,
-  payload: { timeoutMs?: number },
+  payload: { timeoutMs?: number; [key: string]: unknown },
   options: WaitPlanOptions<Next, Key> | undefined,
 ): Requested<Type, Result, Next, Key> {
   if (options?.timeoutNode !== undefined && payload.timeoutMs === undefined) {

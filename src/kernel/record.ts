@@ -31,8 +31,16 @@ export interface Intent {
   /** The `all` or `any` that this effect is a member of, and its place in it. */
   parent?: string;
   index?: number;
-  /** How many members an `all` or `any` has. */
+  /** How many members an `all` or `any` has, or children a `fan_out`. */
   members?: number;
+  /** How many children of a `fan_out` may be under way at a time. */
+  window?: number;
+  /** Of a group: failures of members are part of the result and end nothing. */
+  collect?: true;
+  /** Once completed, it is undone should the run fail or be cancelled. */
+  undo?: true;
+  /** The completed effect that this one undoes. */
+  undoes?: string;
 }
 
 /** The body of each kind of record. Every body may carry the `patch` of the node that ran just before it. */
@@ -42,15 +50,20 @@ export interface Bodies {
     version: string;
     entry: string;
     vars: JsonObject;
-    parent?: { runId: string; effectId: string };
+    parent?: ParentLink;
     sessionId?: string;
+    queue?: string;
+    queueKey?: string;
+    priority?: number;
+    /** The workflow's `onCancel`, for workers that do not have its code. */
+    onCancel?: string;
   };
-  /** A node changed vars and named the next node. */
-  step: { patch?: Patch; nextNode: string };
+  /** A node changed vars and named the next node. `cleanup`: the run was cancelled and goes to its workflow's `onCancel`. */
+  step: { patch?: Patch; nextNode: string; cleanup?: true };
   /** An attempt begins. Attempt 1 carries the intent. */
   effect_started: { patch?: Patch; intent?: Intent };
-  /** `collect`: the result is what the members of an `all` or `any` gave, and is not written again. */
-  effect_completed: { result: Json } | { collect: true };
+  /** `collect`: the result is what the members of a group gave, and is not written again; `closed` are those it does not wait for. */
+  effect_completed: { result: Json } | { collect: true; closed?: string[] };
   /**
    * Without `retryAt` the failure is final; with `nextNode` the run goes on there. `interrupted`: the process ended, not the
    * attempt, which does not count.
@@ -58,23 +71,45 @@ export interface Bodies {
   effect_failed: { error: ErrorData; retryAt?: number; nextNode?: string; interrupted?: true };
   /** The attempt may or may not have happened. `wait` asks a person; `retryAt` is the next attempt. */
   effect_uncertain: { reason: string; error?: ErrorData; retryAt?: number; wait?: WaitState };
-  parked: { patch?: Patch; intent?: Intent; wait: WaitState };
+  /** `started`: so many children of a `fan_out` have been begun, but for `refused` ones, whose vars were not accepted. */
+  parked: { patch?: Patch; intent?: Intent; wait: WaitState; started?: number; refused?: { index: number; error: ErrorData }[] };
   /** A mailbox message was taken, and what came of it. */
   delivered: {
     messageId: string;
     messageKind: string;
     key: string;
     payload: Json;
-    outcome: "result" | "failed" | "retry" | "ignored";
+    outcome: "result" | "failed" | "retry" | "member" | "ignored";
+    /** With outcome `member`: which child of a `fan_out` this is the end of. */
+    index?: number;
     /** What the effect gives, where that is not the payload itself. */
     result?: Json;
     error?: ErrorData;
     nextNode?: string;
   };
-  control: { action: "pause" | "unpause" | "cancel"; messageId: string; reason?: string };
+  /** `retry`: a run that failed goes on from where it failed. */
+  control: { action: ControlAction; messageId: string; reason?: string };
+  /** The run goes on under another version of its workflow. */
+  migrated: { from: string; to: string; patch?: Patch; nodes?: Record<string, string> };
+  /** Nothing new begins: completed effects are undone, last first, and then the run ends as failed, or cancelled with these. */
+  undoing: { patch?: Patch; error?: ErrorData; output?: Json };
   run_completed: { patch?: Patch; output: Json };
   run_failed: { patch?: Patch; error: ErrorData };
-  run_cancelled: { reason?: string };
+  /** `output` or `error` are what the nodes from `onCancel` on came to. */
+  run_cancelled: { patch?: Patch; reason?: string; output?: Json; error?: ErrorData };
+}
+
+export const controlActions = ["pause", "unpause", "cancel", "retry"] as const;
+export type ControlAction = (typeof controlActions)[number];
+
+/** What a child knows of the run that started it. */
+export interface ParentLink {
+  runId: string;
+  effectId: string;
+  /** 1 for the child of a run that nobody started, and so on. */
+  depth: number;
+  /** Nobody waits for its end unless a `join` does. */
+  detached?: true;
 }
 
 export type RecordKind = keyof Bodies;
@@ -164,11 +199,29 @@ export function encodeRecord(
 }
 
 /**
- * Reads a stored record without verifying its hashes (see `verifyRecord`).
+ * Reads a stored record without verifying its hashes (see `decodeNext` and `verifyRecord`).
  *
  * @throws RECORD_CORRUPT when a text cannot be read, FORMAT_NEWER when a newer version wrote it.
  */
 export function decodeRecord(runId: string, stored: StoredRecord): LedgerRecord {
+  return withBody(runId, stored, readHeader(runId, stored));
+}
+
+/**
+ * Reads a stored record that is to follow a header with hash `prev`, and verifies that it does. Each text is parsed once.
+ *
+ * @throws As `decodeRecord`; also RECORD_CORRUPT when it is not what was written there.
+ */
+export function decodeNext(runId: string, seq: number, prev: string | null, stored: StoredRecord): LedgerRecord {
+  const header = readHeader(runId, stored);
+  const record = withBody(runId, stored, header);
+  const problem =
+    sha256(stored.header) === stored.hash ? misplaced(runId, seq, prev, stored, header) : "its header does not match its hash";
+  if (problem !== undefined) throw corrupt(runId, stored.seq, problem);
+  return record;
+}
+
+function readHeader(runId: string, stored: StoredRecord): Header {
   const header = readText(runId, stored.seq, "header", stored.header) as unknown as Header;
   if (typeof header.v !== "number") throw corrupt(runId, stored.seq, "its header has no format version");
   if (header.v > formatVersion) {
@@ -181,6 +234,10 @@ export function decodeRecord(runId: string, stored: StoredRecord): LedgerRecord 
   if (header.runId !== runId || header.seq !== stored.seq) {
     throw corrupt(runId, stored.seq, `its header says it is record ${header.seq} of run ${header.runId}`);
   }
+  return header;
+}
+
+function withBody(runId: string, stored: StoredRecord, header: Header): LedgerRecord {
   if (stored.body === null) throw corrupt(runId, stored.seq, "its body was withheld, so the state after it cannot be built");
   const { salt: _, ...data } = readText(runId, stored.seq, "body", stored.body);
   return { ...header, hash: stored.hash, data } as unknown as LedgerRecord;
@@ -192,7 +249,10 @@ export function decodeRecord(runId: string, stored: StoredRecord): LedgerRecord 
  */
 export function verifyRecord(runId: string, seq: number, prev: string | null, stored: StoredRecord): string | undefined {
   if (sha256(stored.header) !== stored.hash) return "its header does not match its hash";
-  const header = readText(runId, seq, "header", stored.header) as unknown as Header;
+  return misplaced(runId, seq, prev, stored, readText(runId, seq, "header", stored.header) as unknown as Header);
+}
+
+function misplaced(runId: string, seq: number, prev: string | null, stored: StoredRecord, header: Header): string | undefined {
   if (header.seq !== seq || stored.seq !== seq) return `record ${header.seq} stands where record ${seq} should`;
   if (header.runId !== runId) return `it belongs to run ${header.runId}`;
   if (header.prev !== prev) return "it does not follow the record before it";

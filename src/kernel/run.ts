@@ -5,7 +5,7 @@
  */
 import type { ErrorData } from "./errors.ts";
 import { type Json, type JsonObject, parseJson } from "./json.ts";
-import { formatVersion, sha256 } from "./record.ts";
+import { formatVersion, type ParentLink, sha256 } from "./record.ts";
 import { type Ref, resolveRefs } from "./refs.ts";
 
 export type RunStatus = "running" | "waiting" | "completed" | "failed" | "cancelled";
@@ -30,6 +30,8 @@ export interface WaitState {
   details?: Json;
 }
 
+export type Phase = "executing" | "backing_off" | "parked" | "joining" | "failed";
+
 /** An effect that was requested and has not ended. */
 export interface OpenEffect {
   id: string;
@@ -40,8 +42,10 @@ export interface OpenEffect {
   key: string;
   /** Attempts begun. 0 for an effect that is only a wait. */
   attempt: number;
-  /** `joining`: an `all` or `any`, which waits for its members. */
-  phase: "executing" | "backing_off" | "parked" | "joining";
+  /** `joining`: an `all` or `any`, which waits for its members. `failed`: for good; kept until its group or a retry of the run looks at it. */
+  phase: Phase;
+  /** Of a member whose group failed: what it was when that happened, for a retry. */
+  was?: Phase;
   payload: Json;
   refs?: Ref[];
   /** The vars that `refs` point into: those at the moment of the request. Not stored. */
@@ -54,17 +58,41 @@ export interface OpenEffect {
   index?: number;
   /** When the next attempt is due, in milliseconds since 1970. */
   retryAt?: number;
-  /** Attempts that only their process's end cut off; they do not count. */
+  /** Attempts that do not count: only their process's end cut them off, or they were made before the run was retried. */
+  uncounted?: number;
+  /** Of these, the ones in a row that were cut off. */
   interruptions?: number;
   /** Whether an earlier attempt may have happened. */
   uncertain?: boolean;
   wait?: WaitState;
-  /** Of an `all` or `any`: members still open, and what the ended ones gave, by index. */
+  /** Of a group: how many members there are, how many are still open, and what the ended ones gave, by index. */
+  members?: number;
   pending?: number;
-  results?: (Json | null)[];
+  results?: (Json | undefined)[];
+  collect?: true;
   /** Of an `any`: the member that gave the result. */
   winner?: number;
+  /** Of an `all` or `fan_out` that fails fast: what failed it. */
+  failure?: ErrorData;
+  /** Of a `fan_out`: how many children may be under way at a time; those before index `started` have been begun, `running` of them have not ended. */
+  window?: number;
+  started?: number;
+  running?: number;
+  /** Counts the retries of the run that begin its children anew: under other ids. */
+  generation?: number;
   lastError?: ErrorData;
+  undo?: true;
+  undoes?: string;
+}
+
+/** A completed effect that is to be undone should the run fail or be cancelled. */
+export interface Undoable {
+  effectId: string;
+  type: string;
+  node: string;
+  step: number;
+  payload: Json;
+  result: Json;
 }
 
 export interface RunState {
@@ -84,15 +112,34 @@ export interface RunState {
   /** Hash of the last record. */
   head: string;
   vars: JsonObject;
-  open: Record<string, OpenEffect>;
+  /** By id, in the order in which they were opened. */
+  open: Map<string, OpenEffect>;
+  /** In the order in which they were completed. */
+  undoable?: Undoable[];
   /** Keys of the waits that were answered last, newest at the end, so that a late second answer can be told what happened. */
   answered?: string[];
   output?: Json;
   /** Why the run failed, or, while it runs, the failure that led to the present node through `errorNode` or `timeoutNode`. */
   error?: ErrorData;
-  /** A cancel was taken: nothing new begins, and the run ends when what is executing has settled. Stays after the end. */
-  cancelling?: { reason?: string };
-  parent?: { runId: string; effectId: string };
+  /**
+   * A cancel was taken: nothing new begins, and when what is executing has settled, the run ends, or goes to its workflow's
+   * `onCancel` first (`cleaning`). Stays after the end.
+   */
+  cancelling?: { reason?: string; cleaning?: true };
+  /** Completed effects are being undone, and this is what the run ends with. */
+  undoing?: { error?: ErrorData; output?: Json };
+  /** What could not be undone. Stays after the end. */
+  undoFailures?: { effectId: string; type: string; error: ErrorData }[];
+  /** How often the run was tried again after it had failed. */
+  retries?: number;
+  /** Of a failed run: the vars before the change that its last node made, which a retry runs again. Not stored. */
+  beforeFailure?: JsonObject;
+  /** The workflow's `onCancel` when the run started. */
+  onCancel?: string;
+  parent?: ParentLink;
+  queue?: string;
+  queueKey?: string;
+  priority?: number;
   actorId?: string;
   sessionId?: string;
   createdAt: number;
@@ -121,7 +168,11 @@ export interface RunRow {
   head: string;
   /** When the run must be driven next, whatever is delivered; null when only a message can move it, or when it ended. */
   wakeAt: number | null;
-  waits: OpenWait[];
+  /** The queue whose limits hold for it, and its key within that. As created, like the priority. */
+  queue?: string;
+  queueKey?: string;
+  /** Due runs of higher priority are driven first. */
+  priority: number;
   error?: { code?: string; message: string };
   parentRunId?: string;
   actorId?: string;
@@ -134,18 +185,33 @@ export function isEnded(state: { status: RunStatus }): boolean {
   return state.status !== "running" && state.status !== "waiting";
 }
 
-/** Whether an `all` or `any` has what it needs: its result is then collected at once. */
+/** Whether a group has what it needs, or cannot get it any more: it ends as soon as its members that execute have settled. */
 export function isJoined(effect: OpenEffect): boolean {
-  return effect.phase === "joining" && (effect.type === "any" ? effect.winner !== undefined : effect.pending === 0);
+  if (effect.pending === undefined || effect.phase === "failed") return false;
+  return effect.pending === 0 || effect.winner !== undefined || effect.failure !== undefined;
+}
+
+/** Whether a `fan_out` should begin more children: half of its window is free. */
+export function wantsChildren({ phase, members = 0, window, started = 0, running = 0, failure }: OpenEffect): boolean {
+  return window !== undefined && phase !== "failed" && failure === undefined && started < members && running <= window / 2;
+}
+
+/** Whether an open effect must be looked at now, by itself. */
+function moves(effect: OpenEffect): boolean {
+  return effect.phase === "executing" || isJoined(effect) || wantsChildren(effect);
+}
+
+/** What a cancelled run still does takes no answers, until its `onCancel` node or an undo asks for some. */
+export function isWindingUp({ cancelling, undoing }: RunState): boolean {
+  return cancelling !== undefined && !cancelling.cleaning && undoing === undefined;
 }
 
 /** `waiting` when every open effect is parked or backing off, or waits for such members, and there is one. */
 export function statusOf(state: RunState): RunStatus {
   if (state.status !== "running") return state.status;
   let any = false;
-  for (const id in state.open) {
-    const effect = state.open[id] as OpenEffect;
-    if (effect.phase === "executing" || isJoined(effect)) return "running";
+  for (const effect of state.open.values()) {
+    if (moves(effect)) return "running";
     any = true;
   }
   return any ? "waiting" : "running";
@@ -153,29 +219,34 @@ export function statusOf(state: RunState): RunStatus {
 
 /** When a run must be driven next: at once while it runs, at its earliest moment while it waits, never by itself when paused or ended. */
 export function wakeAtOf(state: RunState): number | null {
-  if (isEnded(state) || (state.paused && !state.cancelling)) return null;
-  if (state.cancelling) return state.updatedAt;
+  if (isEnded(state) || state.paused) return null;
+  if (isWindingUp(state)) return state.updatedAt;
   let earliest: number | null = null;
   let any = false;
-  for (const id in state.open) {
-    const effect = state.open[id] as OpenEffect;
-    if (effect.phase === "executing" || isJoined(effect)) return state.updatedAt;
+  for (const effect of state.open.values()) {
+    if (moves(effect)) return state.updatedAt;
     any = true;
+    if (effect.phase === "failed") continue;
     const at = effect.phase === "backing_off" ? effect.retryAt : effect.wait?.until;
     if (at !== undefined && (earliest === null || at < earliest)) earliest = at;
   }
   return any ? earliest : state.updatedAt;
 }
 
+/** A wait as the store indexes it. */
+export function openWait({ id, wait }: OpenEffect): OpenWait {
+  const { waitKey, reason, since, until } = wait as WaitState;
+  return { effectId: id, waitKey, reason, since, ...(until === undefined ? {} : { until }) };
+}
+
+/** The waits that messages can end. A run that has ended has none, even if a retry would open them again. */
+export function openWaits(state: RunState): OpenWait[] {
+  return isEnded(state)
+    ? []
+    : [...state.open.values()].flatMap((effect) => (effect.wait && effect.phase !== "failed" ? [openWait(effect)] : []));
+}
+
 export function rowOf(state: RunState): RunRow {
-  const waits: OpenWait[] = [];
-  for (const id in state.open) {
-    const { wait } = state.open[id] as OpenEffect;
-    if (wait) {
-      const { waitKey, reason, since, until } = wait;
-      waits.push({ effectId: id, waitKey, reason, since, ...(until === undefined ? {} : { until }) });
-    }
-  }
   const failure = state.status === "failed" ? state.error : undefined;
   return {
     runId: state.runId,
@@ -188,7 +259,9 @@ export function rowOf(state: RunState): RunRow {
     seq: state.seq,
     head: state.head,
     wakeAt: wakeAtOf(state),
-    waits,
+    queue: state.queue,
+    queueKey: state.queueKey,
+    priority: state.priority ?? 0,
     error: failure && { ...(failure.code ? { code: failure.code } : {}), message: failure.message.slice(0, 500) },
     parentRunId: state.parent?.runId,
     actorId: state.actorId,
@@ -208,13 +281,12 @@ export function payloadOf(effect: OpenEffect): Json {
  * them: those do not change while an effect is open. A payload of which that is not true is written whole.
  */
 export function encodeState(state: RunState): string {
-  const open: Record<string, OpenEffect> = {};
-  for (const id in state.open) {
-    const { base, refs, ...effect } = state.open[id] as OpenEffect;
-    if (refs && base === state.vars) open[id] = { ...effect, refs };
-    else open[id] = { ...effect, payload: payloadOf(state.open[id] as OpenEffect) };
+  const open: OpenEffect[] = [];
+  for (const effect of state.open.values()) {
+    const { base, refs, ...kept } = effect;
+    open.push(refs && base === state.vars ? { ...kept, refs } : { ...kept, payload: payloadOf(effect) });
   }
-  const text = JSON.stringify({ v: formatVersion, ...state, open });
+  const text = JSON.stringify({ v: formatVersion, ...state, open, beforeFailure: undefined });
   return `${sha256(text)}\n${text}`;
 }
 
@@ -222,8 +294,12 @@ export function encodeState(state: RunState): string {
 export function decodeState(checkpoint: string): RunState {
   const text = checkpoint.slice(65);
   if (sha256(text) !== checkpoint.slice(0, 64)) throw new RangeError("The checkpoint does not match its hash.");
-  const { v, ...state } = parseJson(text) as unknown as RunState & { v: number };
+  const { v, open, ...state } = parseJson(text) as unknown as Omit<RunState, "open"> & { v: number; open: OpenEffect[] };
   if (v > formatVersion) throw new RangeError(`The checkpoint has format ${v}; this version reads up to ${formatVersion}.`);
-  for (const effect of Object.values(state.open)) if (effect.refs) effect.base = state.vars;
-  return state;
+  for (const effect of open) {
+    if (effect.refs) effect.base = state.vars;
+    // JSON has no holes: what is not there yet is written as null.
+    if (effect.results) effect.results = effect.results.map((result) => result ?? undefined);
+  }
+  return { ...state, open: new Map(open.map((effect) => [effect.id, effect])) };
 }

@@ -4,8 +4,8 @@
  *
  * T1. A draft list always leaves the run in a state that names what moves it next: a node, an executing effect, a wait, a
  *     moment, or an end.
- * T2. An effect that fails for good ends its group, the group's group, and at last the run, in one list, unless an
- *     `errorNode` or a group that still hopes takes it.
+ * T2. An effect that fails for good ends the run, unless an `errorNode` takes it. A member's failure is its group's to judge, once
+ *     what still executes in the group has settled: what an effect did is never left unrecorded.
  */
 import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "./errors.ts";
 import { extractRefs } from "./draft.ts";
@@ -13,8 +13,10 @@ import { isObject, type Json, type JsonObject, toJson } from "./json.ts";
 import { checkResultKey, type Patch } from "./patch.ts";
 import type { Effect, StepPlan } from "./plan.ts";
 import { type Policy, retryDelay } from "./policy.ts";
-import { type Bodies, type Intent, type RecordDraft, sha256 } from "./record.ts";
-import { isJoined, type OpenEffect, type RunState, type WaitState } from "./run.ts";
+import { childId, childKey } from "./child-id.ts";
+import { shownError } from "./fold.ts";
+import { type Bodies, type ControlAction, controlActions, type Intent, type RecordDraft } from "./record.ts";
+import { isEnded, isJoined, isWindingUp, type OpenEffect, type RunState, type Undoable, type WaitState } from "./run.ts";
 import type { Mail } from "./store.ts";
 import { asksAboutUncertainty, badInput, builtInWait, uncertainWait, type WaitSpec, waitState } from "./wait.ts";
 
@@ -25,6 +27,8 @@ const maxInterruptions = 10;
 export type Outcome =
   | { kind: "completed"; result: Json }
   | { kind: "waiting"; wait: WaitSpec }
+  /** Of a `fan_out`: the children before an index have been begun. */
+  | { kind: "started"; started: number; refused: { index: number; error: ErrorData }[]; wait: WaitSpec }
   /** Definitely did not happen, or happened and cannot be used; `retryable: false` ends it at once; `interrupted` costs no attempt. */
   | { kind: "failed"; error: ErrorData; retryable: boolean; interrupted?: true }
   /** May have happened. */
@@ -43,6 +47,8 @@ export interface PlanContext {
   /** The vars after the patch. */
   vars: JsonObject;
   depth?: number;
+  /** Whether a type of effect says how it is undone. */
+  isUndoable?(type: string): boolean;
 }
 
 /** @throws NODE_UNKNOWN, NOT_JSON, RESULT_KEY_INVALID, EFFECT_INPUT_INVALID: the plan cannot be carried out and nothing of it is recorded. */
@@ -95,10 +101,27 @@ function checkNode(name: string | undefined, { nodes, workflowId, node }: PlanCo
   });
 }
 
+/** What undoes a completed effect. Where `undo` could not say, that is recorded as its failure. */
+export function undoDrafts(entry: Undoable, request: Effect | { error: ErrorData }, context: PlanContext): RecordDraft[] {
+  const effectId = `${entry.effectId}.undo`;
+  const undoes = { undoes: entry.effectId };
+  try {
+    // What undoes is not undone itself, as a member of a group neither.
+    if (!("error" in request)) return openDrafts(request, effectId, { ...context, isUndoable: () => false }, undoes);
+  } catch (error) {
+    request = { error: errorData(error) };
+  }
+  const intent = { type: `undo of ${entry.type}`, payload: {}, ...undoes };
+  return [
+    { kind: "effect_started", effectId, attempt: 1, data: { intent } },
+    { kind: "effect_failed", effectId, attempt: 1, data: { error: request.error } },
+  ];
+}
+
 /** Opens an effect, and the members of an `all` or `any` with it. Ids are `step`, then `step.index`, then `step.index.index`. */
 function openDrafts(effect: Effect, id: string, context: PlanContext, extra: Partial<Intent>): RecordDraft[] {
   if (effect.type === "all" || effect.type === "any") {
-    const members = (effect.payload as { effects?: unknown } | undefined)?.effects;
+    const { effects: members, onFailure } = (effect.payload ?? {}) as { effects?: unknown; onFailure?: unknown };
     if (!Array.isArray(members) || !members.every(isRequest))
       throw badInput(effect.type, "effects must be a list of { type, payload }, without resultKey or nextNode");
     if (effect.type === "any" && members.length === 0) throw badInput(effect.type, "any of no effects never happens");
@@ -106,7 +129,9 @@ function openDrafts(effect: Effect, id: string, context: PlanContext, extra: Par
       kind: "effect_started",
       effectId: id,
       attempt: 1,
-      data: { intent: { type: effect.type, payload: {}, members: members.length, ...extra } },
+      data: {
+        intent: { type: effect.type, payload: {}, members: members.length, ...collecting(effect.type, onFailure), ...extra },
+      },
     };
     return [
       group,
@@ -114,7 +139,14 @@ function openDrafts(effect: Effect, id: string, context: PlanContext, extra: Par
     ];
   }
   const { payload, refs } = extractRefs(effect.payload ?? {}, context.places, context.vars, context.depth);
-  const intent: Intent = { type: effect.type, payload, ...(refs ? { refs } : {}), ...extra };
+  const intent: Intent = {
+    type: effect.type,
+    payload,
+    ...(refs ? { refs } : {}),
+    ...(context.isUndoable?.(effect.type) ? { undo: true } : {}),
+    ...(effect.type === "fan_out" ? fanning(effect.payload) : {}),
+    ...extra,
+  };
   const request = builtInWait(effect.type, payload, refs !== undefined, effect.payload);
   if (!request) return [{ kind: "effect_started", effectId: id, attempt: 1, data: { intent } }];
   const target = request.resumeToNode;
@@ -131,32 +163,108 @@ function openDrafts(effect: Effect, id: string, context: PlanContext, extra: Par
   ];
 }
 
+function collecting(type: string, onFailure: unknown): { collect?: true } {
+  if (onFailure === undefined || onFailure === null || (onFailure === "fail" && type !== "any")) return {};
+  if (onFailure === "collect" && type !== "any") return { collect: true };
+  throw badInput(type, type === "any" ? "any has no onFailure" : 'onFailure is "fail" or "collect"');
+}
+
+const mostChildren = 100_000;
+const defaultWindow = 500;
+
+function fanning(payload: unknown): Pick<Intent, "members" | "window" | "collect"> {
+  const { workflowId, items, onFailure, concurrency = defaultWindow } = (payload ?? {}) as Record<string, unknown>;
+  if (typeof workflowId !== "string") throw badInput("fan_out", "workflowId is missing");
+  if (!Array.isArray(items)) throw badInput("fan_out", "items must be a list: the vars of each child");
+  if (items.length > mostChildren) throw badInput("fan_out", `${items.length} items are more than ${mostChildren}`);
+  if (!Number.isInteger(concurrency) || (concurrency as number) < 1)
+    throw badInput("fan_out", "concurrency must be a whole number from 1");
+  return { members: items.length, window: concurrency as number, ...collecting("fan_out", onFailure) };
+}
+
 /** A member is a type and a payload: where results go and what comes next is the group's to say. */
 function isRequest(value: unknown): value is Effect {
   if (typeof value !== "object" || value === null || typeof (value as Effect).type !== "string") return false;
   return Object.entries(value).every(([key, part]) => key === "type" || key === "payload" || part === undefined || part === null);
 }
 
-/** Drafts for whatever the passing of time or the end of members has made due, or none. */
-export function dueDrafts(state: RunState, now: number): RecordDraft[] {
-  if (state.cancelling) {
-    const executing = Object.values(state.open).some(({ phase }) => phase === "executing");
-    return executing ? [] : [{ kind: "run_cancelled", data: state.cancelling }];
+/**
+ * Drafts for whatever the passing of time, the end of members or a cancel has made due, or none.
+ *
+ * @param mayJoin Whether nothing of a group executes that must settle before the group ends.
+ * @param onCancel The node that a cancelled run goes to.
+ */
+export function dueDrafts(
+  state: RunState,
+  now: number,
+  mayJoin: (group: OpenEffect) => boolean = () => true,
+  onCancel?: string,
+): RecordDraft[] {
+  if (isWindingUp(state)) {
+    for (const { phase } of state.open.values()) if (phase === "executing") return [];
+    return [onCancel === undefined ? endDraft(state, {}) : { kind: "step", data: { nextNode: onCancel, cleanup: true } }];
   }
-  for (const id in state.open) {
-    const effect = state.open[id] as OpenEffect;
+  if (state.undoing && state.open.size === 0) return (state.undoable?.length ?? 0) > 0 ? [] : [endDraft(state, state.undoing)];
+  for (const effect of state.open.values()) {
+    if (effect.phase === "failed" || isDecided(state, effect)) continue;
     if (isJoined(effect)) {
-      return [{ kind: "effect_completed", effectId: id, data: { collect: true } }];
+      if (mayJoin(effect)) return joinDrafts(state, effect);
     } else if (effect.phase === "backing_off" && (effect.retryAt as number) <= now) {
-      return [{ kind: "effect_started", effectId: id, attempt: effect.attempt + 1, data: {} }];
+      return [{ kind: "effect_started", effectId: effect.id, attempt: effect.attempt + 1, data: {} }];
     } else if (effect.wait?.until !== undefined && effect.wait.until <= now) {
-      return passed(state, effect, effect.wait);
+      return passed(effect, effect.wait);
     }
   }
   return [];
 }
 
-function passed(state: RunState, effect: OpenEffect, wait: WaitState): RecordDraft[] {
+/** A run that is over, but for what it has to undo. */
+function endDraft(state: RunState, came: { patch?: Patch; output?: Json; error?: ErrorData }): RecordDraft {
+  if (!state.undoing && (state.undoable?.length ?? 0) > 0) return { kind: "undoing", data: came };
+  if (state.cancelling) {
+    const { reason } = state.cancelling;
+    return { kind: "run_cancelled", data: { ...(reason === undefined ? {} : { reason }), ...came } };
+  }
+  if (came.error === undefined) throw new RangeError("a run that is undone was cancelled or failed");
+  return { kind: "run_failed", data: { ...came, error: came.error } };
+}
+
+/** The end that a draft means in this state: a run that was cancelled ends as cancelled, and one with something to undo not yet. */
+export function ending(state: RunState, draft: RecordDraft): RecordDraft {
+  if (draft.kind === "run_failed" && !state.undoing) return endDraft(state, draft.data);
+  return draft.kind === "run_completed" && state.cancelling ? endDraft(state, draft.data) : draft;
+}
+
+/** A group that `isJoined` gives its result, or fails. */
+export function joinDrafts(state: RunState, group: OpenEffect): RecordDraft[] {
+  const { id, type, winner, failure } = group;
+  const succeeds = type === "any" ? winner !== undefined : failure === undefined;
+  if (succeeds) {
+    const closed: string[] = [];
+    for (const member of state.open.values())
+      if (member.id.startsWith(`${id}.`) && member.phase !== "failed") closed.push(member.id);
+    return [{ kind: "effect_completed", effectId: id, data: { collect: true, ...(closed.length > 0 ? { closed } : {}) } }];
+  }
+  const error = failure ?? group.lastError ?? { name: "Error", message: "no member is left" };
+  return failDrafts(group, error, finalError(state, group, error));
+}
+
+/** What the run ends with for a group: the member that failed it is named. */
+function finalError(state: RunState, effect: OpenEffect, error: ErrorData): ErrorData {
+  for (const member of state.open.values()) {
+    if (member.parent === effect.id && member.phase === "failed" && member.lastError?.message === error.message)
+      return finalError(state, member, error);
+  }
+  return spent(effect, error);
+}
+
+/** Whether a group above this effect has its end already, and only waits for what executes. */
+export function isDecided(state: RunState, { parent }: OpenEffect): boolean {
+  const group = parent === undefined ? undefined : state.open.get(parent);
+  return group !== undefined && (isJoined(group) || isDecided(state, group));
+}
+
+function passed(effect: OpenEffect, wait: WaitState): RecordDraft[] {
   if (wait.reason === "until") {
     return [
       {
@@ -169,7 +277,7 @@ function passed(state: RunState, effect: OpenEffect, wait: WaitState): RecordDra
   const error = plainError(
     new AbstractRuntimeError("WAIT_TIMEOUT", { waitKey: wait.waitKey, timeoutMs: (wait.until as number) - wait.since }),
   );
-  return failDrafts(state, effect, error, error, true);
+  return failDrafts(effect, error, error, true);
 }
 
 /** What an attempt's outcome means. `now` and `random` decide when the next attempt is due. */
@@ -183,8 +291,8 @@ export function outcomeDrafts(
 ): RecordDraft[] {
   const effectId = effect.id;
   const { attempt } = effect;
-  if (state.cancelling && (outcome.kind === "failed" || outcome.kind === "uncertain")) {
-    // What the effect did is recorded; the end that follows is the cancel's.
+  if ((outcome.kind === "failed" || outcome.kind === "uncertain") && (isWindingUp(state) || isDecided(state, effect))) {
+    // What the effect did is recorded; the end that follows is the cancel's, or the group's.
     return outcome.kind === "failed"
       ? [{ kind: "effect_failed", effectId, attempt, data: { error: outcome.error, retryAt: now } }]
       : [
@@ -203,15 +311,20 @@ export function outcomeDrafts(
       const wait = waitState(outcome.wait, effectId, state.runId, effect.node, now);
       return [{ kind: "parked", effectId, attempt, data: { wait } }];
     }
+    case "started": {
+      const wait = effect.wait ?? waitState(outcome.wait, effectId, state.runId, effect.node, now);
+      const refused = outcome.refused.length > 0 ? { refused: outcome.refused } : {};
+      return [{ kind: "parked", effectId, attempt, data: { wait, started: outcome.started, ...refused } }];
+    }
     case "failed": {
       const { error, retryable } = outcome;
       const { interruptions = 0 } = effect;
       if (outcome.interrupted && interruptions < maxInterruptions) {
         return [{ kind: "effect_failed", effectId, attempt, data: { error, retryAt: now, interrupted: true } }];
       }
-      const delay = retryable ? retryDelay(rules.policy, attempt - interruptions, random) : undefined;
+      const delay = retryable ? retryDelay(rules.policy, counted(effect), random) : undefined;
       if (delay !== undefined) return [{ kind: "effect_failed", effectId, attempt, data: { error, retryAt: now + delay } }];
-      return failDrafts(state, effect, outcome.error, spent(effect, outcome.error));
+      return failDrafts(effect, outcome.error, spent(effect, outcome.error));
     }
     case "uncertain": {
       const noted = { reason: outcome.reason, ...(outcome.error ? { error: outcome.error } : {}) };
@@ -225,16 +338,21 @@ export function outcomeDrafts(
           },
         ];
       }
-      const delay = rules.onUncertain === "retry" ? retryDelay(rules.policy, attempt, random) : undefined;
+      const delay = rules.onUncertain === "retry" ? retryDelay(rules.policy, counted(effect), random) : undefined;
       if (delay !== undefined) return [{ kind: "effect_uncertain", effectId, attempt, data: { ...noted, retryAt: now + delay } }];
       const problem =
         rules.onUncertain === "fail" || attempt === 1 ? outcome.reason : `${attempt} attempts, the last: ${outcome.reason}`;
       const error = plainError(
         new AbstractRuntimeError("EFFECT_UNCERTAIN", { effectType: effect.type, idempotencyKey: effect.key, problem }),
       );
-      return [{ kind: "effect_uncertain", effectId, attempt, data: noted }, ...failDrafts(state, effect, error, error)];
+      return [{ kind: "effect_uncertain", effectId, attempt, data: noted }, ...failDrafts(effect, error, error)];
     }
   }
+}
+
+/** Attempts that count for the policy. */
+function counted({ attempt, uncounted = 0, interruptions = 0 }: OpenEffect): number {
+  return attempt - uncounted - interruptions;
 }
 
 /**
@@ -243,15 +361,15 @@ export function outcomeDrafts(
  * @param refused Why the message cannot be recorded (it is too large): what waited for it fails, and its content is left out.
  */
 export function messageDrafts(state: RunState, mail: Mail, refused?: ErrorData): RecordDraft[] | undefined {
-  if (mail.kind === "control") return controlDrafts(mail);
-  const effect = Object.values(state.open).find(
-    ({ wait }) => wait?.waitKey === mail.key && (mail.kind !== "event" || wait.reason === "event"),
-  );
+  if (mail.kind === "control") return controlDrafts(state, mail);
+  if (isEnded(state)) return undefined;
+  const effect = waitingFor(state, mail);
   const noted = { messageId: mail.id, messageKind: mail.kind, key: mail.key, payload: refused ? null : mail.payload };
   if (!effect) {
-    // A child whose parent died before recording the wait for it: the wait comes once the effect is begun anew.
-    if (mail.kind === "child_end" && Object.values(state.open).some((open) => startsChild(state, open, mail.key)))
-      return undefined;
+    if (mail.kind === "child_end") {
+      const member = memberDrafts(state, mail, noted, refused);
+      if (member) return member;
+    }
     // An event or a job's result may come before its wait. An answer or a child's end without one has nobody left to read it.
     return mail.kind === "event" || mail.kind === "job"
       ? undefined
@@ -263,9 +381,7 @@ export function messageDrafts(state: RunState, mail: Mail, refused?: ErrorData):
     data: { ...noted, ...data },
   });
   const failed = (error: ErrorData): RecordDraft[] =>
-    failDrafts(state, effect, error, spent(effect, error), false, (nextNode) =>
-      taken({ outcome: "failed", error, ...(nextNode === undefined ? {} : { nextNode }) }),
-    );
+    failDrafts(effect, error, spent(effect, error), false, (next) => taken({ outcome: "failed", error, ...next }));
   if (refused) return failed(refused);
   const payload = isObject(mail.payload) ? mail.payload : {};
   if (mail.kind === "child_end") {
@@ -274,11 +390,7 @@ export function messageDrafts(state: RunState, mail: Mail, refused?: ErrorData):
       // The output is written once: as the result.
       return [taken({ payload: end, outcome: "result", result: { subRunId: payload.runId ?? null, output } })];
     }
-    return failed(
-      (isObject(payload.error)
-        ? payload.error
-        : { name: "Error", message: `the subworkflow was ${payload.status}` }) as unknown as ErrorData,
-    );
+    return failed(endError(payload));
   }
   if (asksAboutUncertainty(effect)) {
     return [payload.retry === true ? taken({ outcome: "retry" }) : taken({ outcome: "result", result: payload.result ?? null })];
@@ -286,60 +398,106 @@ export function messageDrafts(state: RunState, mail: Mail, refused?: ErrorData):
   return [taken({ outcome: "result" })];
 }
 
-/** Whether this effect is starting the child that reports under `key`, and does not wait for it yet. */
-function startsChild({ runId }: RunState, { id, type, phase }: OpenEffect, key: string): boolean {
-  return type === "start_subworkflow" && phase === "executing" && key === childKey(childId(runId, id));
+function waitingFor(state: RunState, { key, kind }: Mail): OpenEffect | undefined {
+  for (const effect of state.open.values()) {
+    const { wait, phase } = effect;
+    if (phase !== "failed" && wait?.waitKey === key && (kind !== "event" || wait.reason === "event")) return effect;
+  }
+  return undefined;
 }
 
-function controlDrafts(mail: Mail): RecordDraft[] {
-  const payload = isObject(mail.payload) ? mail.payload : {};
-  const reason = typeof payload.reason === "string" ? { reason: payload.reason } : {};
-  const action = mail.key === "cancel" || mail.key === "pause" || mail.key === "unpause" ? mail.key : undefined;
-  if (!action)
-    return [
-      {
-        kind: "delivered",
-        data: { messageId: mail.id, messageKind: mail.kind, key: mail.key, payload: mail.payload, outcome: "ignored" },
+function endError(end: JsonObject): ErrorData {
+  return (isObject(end.error)
+    ? end.error
+    : { name: "Error", message: `the subworkflow was ${end.status}` }) as unknown as ErrorData;
+}
+
+/** The end of a child of a `fan_out`, or undefined when the child is of none that is open. */
+function memberDrafts(
+  state: RunState,
+  mail: Mail,
+  noted: Pick<Bodies["delivered"], "messageId" | "messageKind" | "key" | "payload">,
+  refused: ErrorData | undefined,
+): RecordDraft[] | undefined {
+  const end = isObject(mail.payload) ? mail.payload : {};
+  const { effectId, status, runId: subRunId = null, output = null } = end;
+  if (typeof effectId !== "string") return undefined;
+  const fan = state.open.get(effectId.slice(0, Math.max(0, effectId.lastIndexOf("."))));
+  const index = Number(effectId.slice(effectId.lastIndexOf(".") + 1));
+  const isMember =
+    fan?.window !== undefined &&
+    fan.phase !== "failed" &&
+    index < (fan.started ?? 0) &&
+    fan.results?.[index] === undefined &&
+    mail.key === childKey(childId(state.runId, effectId, fan.generation));
+  if (!isMember) return undefined;
+  const succeeded = status === "completed" && !refused;
+  const error = refused ?? (succeeded ? undefined : endError(end));
+  const { output: _, ...payload } = end;
+  const result: Json | undefined = !fan.collect
+    ? succeeded
+      ? { subRunId, output }
+      : undefined
+    : succeeded
+      ? { status: "completed", subRunId, output }
+      : { status: status === "cancelled" ? "cancelled" : "failed", subRunId, error: shownError(error as ErrorData) };
+  return [
+    {
+      kind: "delivered",
+      effectId: fan.id,
+      data: {
+        ...noted,
+        payload: refused ? null : payload,
+        outcome: "member",
+        index,
+        ...(result === undefined ? {} : { result }),
+        ...(result === undefined && error ? { error } : {}),
       },
-    ];
-  return [{ kind: "control", data: { action, messageId: mail.id, ...reason } }];
+    },
+  ];
+}
+
+function controlDrafts(state: RunState, { id, kind, key, payload }: Mail): RecordDraft[] {
+  const reason = isObject(payload) && typeof payload.reason === "string" ? { reason: payload.reason } : {};
+  if (isControl(key) && applies(state, key)) return [{ kind: "control", data: { action: key, messageId: id, ...reason } }];
+  return [{ kind: "delivered", data: { messageId: id, messageKind: kind, key, payload, outcome: "ignored" } }];
+}
+
+function isControl(key: string): key is ControlAction {
+  return (controlActions as readonly string[]).includes(key);
+}
+
+/** Whether a command changes anything. What was undone cannot be tried again from where it failed. */
+function applies(state: RunState, action: ControlAction): boolean {
+  if (action === "retry") return state.status === "failed" && !state.undoing;
+  return !isEnded(state) && !state.cancelling;
 }
 
 /**
- * An effect failed for good: it, the groups above it that cannot hope any more, and the run, unless a node takes it (T2).
+ * An effect failed for good. A member's failure is its group's to judge; otherwise a node takes it, or the run fails (T2).
  *
  * @param error What happened, as recorded and as shown to `errorNode`.
  * @param final What the run ends with when no node takes it.
+ * @param first Makes the record that closes the effect. Default: `effect_failed`.
  */
 function failDrafts(
-  state: RunState,
   effect: OpenEffect,
   error: ErrorData,
   final: ErrorData,
   timedOut = false,
-  first?: (nextNode: string | undefined) => RecordDraft,
+  first?: (next: { nextNode?: string }) => RecordDraft,
 ): RecordDraft[] {
-  const drafts: RecordDraft[] = [];
-  let failing = effect;
-  for (;;) {
-    const group = failing.parent === undefined ? undefined : (state.open[failing.parent] as OpenEffect);
-    const target = group ? undefined : ((timedOut ? failing.timeoutNode : undefined) ?? failing.errorNode);
-    const next = target === undefined ? {} : { nextNode: target };
-    drafts.push(
-      failing === effect && first
-        ? first(target)
-        : {
-            kind: "effect_failed",
-            effectId: failing.id,
-            ...(failing.attempt > 0 ? { attempt: failing.attempt } : {}),
-            data: { error, ...next },
-          },
-    );
-    if (!group) return target === undefined ? [...drafts, { kind: "run_failed", data: { error: final } }] : drafts;
-    // An `any` that has its winner only waits to be collected; another one hopes while there are members left.
-    if (group.type === "any" && (group.winner !== undefined || (group.pending as number) > 1)) return drafts;
-    failing = group;
-  }
+  const isInner = effect.parent !== undefined || effect.undoes !== undefined;
+  const target = isInner ? undefined : ((timedOut ? effect.timeoutNode : undefined) ?? effect.errorNode);
+  const next = target === undefined ? {} : { nextNode: target };
+  const attempt = effect.attempt > 0 ? { attempt: effect.attempt } : {};
+  const closing: RecordDraft = first?.(next) ?? {
+    kind: "effect_failed",
+    effectId: effect.id,
+    ...attempt,
+    data: { error, ...next },
+  };
+  return isInner || target !== undefined ? [closing] : [closing, { kind: "run_failed", data: { error: final } }];
 }
 
 /** The run's error when an effect failed for good: ours as it is, anybody else's wrapped with the effect's name. */
@@ -358,15 +516,4 @@ function spent(effect: OpenEffect, error: ErrorData): ErrorData {
 /** Our own errors as data, without a stack: the code is the address. */
 function plainError(error: AbstractRuntimeError): ErrorData {
   return { name: error.name, code: error.code, message: error.message };
-}
-
-/** The id of the child that an effect starts: derived, so that starting it again finds it. In the form of a UUID (version 8). */
-export function childId(runId: string, effectId: string): string {
-  const hex = sha256(`${runId}\n${effectId}`);
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
-}
-
-/** The key under which a child's end is delivered to its parent. */
-export function childKey(runId: string): string {
-  return `subworkflow:${runId}`;
 }

@@ -12,7 +12,7 @@
  */
 import { isObject, type Json } from "./json.ts";
 import { type StoredRecord, sha256 } from "./record.ts";
-import type { RunRow, RunStatus, WaitReason } from "./run.ts";
+import type { OpenWait, RunRow, RunStatus, WaitReason } from "./run.ts";
 
 export type MessageKind = "answer" | "event" | "job" | "child_end" | "control";
 
@@ -25,12 +25,19 @@ export interface Message {
   /** The wait key it answers or the event it names; of a control message, the action. */
   key: string;
   payload: Json;
-  /** Deliver only while this effect of the run is parked on a wait (checked with the message's own write). */
-  ifWaiting?: string;
+  /** Deliver only while this effect of the run is parked on a wait; `true`: while some wait of the run has the message's key. */
+  ifWaiting?: string | true;
+  /** Deliver only to a run that has failed, which is thereby ready again. */
+  ifFailed?: true;
+  /**
+   * Deliver only when this message has not been taken by its run. It is withdrawn with the delivery, and its id stays known. One that
+   * was never stored counts as withdrawn.
+   */
+  recall?: { runId: string; id: string };
 }
 
 /** A message as its run sees it. */
-export interface Mail extends Omit<Message, "runId" | "ifWaiting"> {
+export interface Mail extends Omit<Message, "runId" | "ifWaiting" | "ifFailed" | "recall"> {
   /** Place in the order of arrival, within the store. */
   position: number;
   at: number;
@@ -44,6 +51,10 @@ export type Delivery =
   | { kind: "no_run" }
   | { kind: "ended"; status: RunStatus }
   | { kind: "not_waiting" }
+  /** Of a message with `ifFailed`. */
+  | { kind: "not_failed"; status: RunStatus }
+  /** The message to be recalled was taken. */
+  | { kind: "taken" }
   | { kind: "full"; limit: number };
 
 export interface NewRun {
@@ -67,8 +78,13 @@ export interface Transition {
   after: number;
   records: StoredRecord[];
   row: RunRow;
+  /**
+   * Waits opened, and the effects whose waits were closed, since the last commit: what still waits is not written again (L4). An
+   * effect in both waits anew.
+   */
+  waits?: { open: OpenWait[]; close: string[] };
   checkpoint?: Checkpoint;
-  /** Ids of messages taken. */
+  /** Ids of messages taken. One that is not in the mailbox fails the commit: it was taken, or recalled by its sender. */
   take: string[];
   /** Messages to other runs, such as a child's end to its parent. */
   send: Message[];
@@ -134,9 +150,23 @@ export interface Capability {
   workflows?: readonly string[];
   /** Names its code; a run blocked under another fingerprint is tried again. */
   fingerprint: string;
+  /** The queues it serves and their limits. A run in another queue is not given to it. */
+  queues?: Readonly<Record<string, QueueLimits>>;
+}
+
+/** Counted over all workers of the store. A run that is held has a slot; parked, it has none. */
+export interface QueueLimits {
+  /** Runs held at the same time. Default: no limit. */
+  concurrency?: number;
+  /** Runs of one `queueKey` held at the same time. Default: no limit. */
+  keyConcurrency?: number;
+  /** At most `limit` runs begin (are claimed for the first time) in any `periodMs` milliseconds, on which all workers agree. Default: no limit. */
+  rateLimit?: { limit: number; periodMs: number };
 }
 
 export interface RunQuery {
+  /** Ids that begin with this. */
+  idPrefix?: string;
   status?: RunStatus | readonly RunStatus[];
   workflowId?: string;
   waitReason?: WaitReason;
@@ -144,6 +174,9 @@ export interface RunQuery {
   parentRunId?: string;
   /** Leased to this worker. */
   holder?: string;
+  queue?: string;
+  /** Whether it is blocked, quarantined ones included. */
+  blocked?: boolean;
   /** Newest first by creation (default), or oldest first. */
   order?: "newest" | "oldest";
   /** Runs per page. Default 100, at most 1,000. */
@@ -159,13 +192,26 @@ export interface RunPage {
 }
 
 export interface ListedRun extends RunRow {
+  waits: OpenWait[];
   blocked?: Blocked;
   holder?: string;
 }
 
 export interface StoreStats {
   runs: number;
-  waiting: number;
+  byStatus: Partial<Record<RunStatus, number>>;
+  /** Due now and held by nobody, in no queue. Blocked runs are not counted. */
+  due: number;
+  /** Since when the first of them is due. */
+  oldestDueAt?: number;
+  /** Due now and held by nobody, in a queue: they may wait for a slot. */
+  queued: number;
+  oldestQueuedAt?: number;
+  /** Blocked, and of these quarantined. */
+  blocked: number;
+  quarantined: number;
+  /** Workers whose leases have not run out. */
+  workers: number;
   /** Bytes in files or memory that belong to the store, where it can tell. */
   sizeBytes?: number;
 }
@@ -189,30 +235,56 @@ export interface Store {
   /**
    * Commits transitions, all or none (S1-S3). Answers, in order, the mail that kept a lease from being released.
    *
-   * @throws CONFLICT when a run's `seq` moved, its lease was lost or a counter is at its limit.
+   * The end of a run hands its lease back, but for a run that failed: it may be tried again, so its holder releases it (S5).
+   *
+   * @throws CONFLICT when a run's `seq` moved, its lease was lost, a message is not there to be taken, or a counter is at its limit.
    */
   commit(transitions: readonly Transition[]): Promise<Mail[][]>;
 
-  /** Stores messages; each stands alone. A parked run becomes ready. Control messages and ends of children are never `full`. */
+  /**
+   * Stores messages; each stands alone. A parked run becomes ready. Checked in this order: no_run, duplicate, not_failed or ended,
+   * not_waiting, taken, full. A failed run that is due (it is being retried) takes messages as a live one. Control messages and ends
+   * of children are never `full`.
+   */
   deliver(messages: readonly Message[], limit?: number): Promise<Delivery[]>;
 
   /**
    * Leases up to `limit` runs that are due (or the one named, due or not) and free, orphans of dead workers included, and
-   * loads them. A run leased to the same worker already is not given again.
+   * loads them: higher priorities first, then those due longest. Limits of queues hold for the one named too. A run leased to the
+   * same worker already is not given again.
    */
   claim(worker: Capability, options: { limit: number; runId?: string }): Promise<Loaded[]>;
 
-  /** Hands a lease back without a commit: ready again at once, or blocked. Does nothing when the lease was lost. */
+  /**
+   * Hands a lease back without a commit: ready again at once, or blocked; a run that failed is ready only if it has mail. Does nothing
+   * when the lease was lost.
+   */
   release(runId: string, lease: Lease, options: { blocked?: Blocked; mailSeen?: number }): Promise<void>;
 
   /** Lifts a block or quarantine; the run is ready. Answers whether there was one. */
   lift(runId: string): Promise<boolean>;
 
-  /** Earliest moment at which `claim` would find something, or undefined. */
+  /** Earliest moment at which `claim` would find something, or undefined. What waits for a slot to become free has no moment; a moment may pass in vain. */
   nextDue(worker: Capability): Promise<{ at: number | undefined; now: number }>;
 
   /** Mail behind a position, for a holder that was told to look. */
   mail(runId: string, after: number): Promise<Mail[]>;
+
+  /** Which of the runs that a worker holds got mail behind a position, and the position of the last message of the store. */
+  news(workerId: string, after: number): Promise<{ runIds: string[]; position: number }>;
+
+  /** Runs that wait for an event under a key, in the order of their creation, in pages. */
+  listeners(
+    key: string,
+    options: { workflowId?: string; limit: number; cursor?: string },
+  ): Promise<{ runIds: string[]; next?: string }>;
+
+  /**
+   * Calls `heard` when somebody else, in another process or through this object, may have made a run due or sent something to a run
+   * held here. A hint: it may come late, in vain, or not at all, so whoever hears it also looks now and then. A listener that is alone
+   * is not told of calls through its own object. Answers with what makes it stop.
+   */
+  hear(heard: () => void): () => void;
 
   /**
    * A run as it stands; with `at`, from the newest checkpoint at or before that record, with the tail up to it; with

@@ -1,4 +1,5 @@
 /** Waits: what payloads and handlers ask for, as the state that is recorded. Pure. */
+import { childKey } from "./child-id.ts";
 import { AbstractRuntimeError, errorData, isError } from "./errors.ts";
 import { isObject, type Json, type JsonObject, toJson } from "./json.ts";
 import { readMoment } from "./moment.ts";
@@ -82,14 +83,14 @@ function kindOf(value: unknown): string {
 const longestKey = 500;
 const reasons = ["event", "until", "user", "job", "subworkflow"] as const satisfies readonly WaitReason[];
 
-/** The wait behind `ask_user`, `wait_event` or `wait_until`. Payload keys may be in AbstractRuntime's snake_case. */
+/** The wait behind `ask_user`, `wait_event`, `wait_until` or `join`. Payload keys may be in AbstractRuntime's snake_case. */
 export function builtInWait(
   type: string,
   recorded: Json,
   hasRefs: boolean,
   given: unknown,
 ): (WaitSpec & { resumeToNode?: string }) | undefined {
-  if (type !== "ask_user" && type !== "wait_event" && type !== "wait_until") return undefined;
+  if (type !== "ask_user" && type !== "wait_event" && type !== "wait_until" && type !== "join") return undefined;
   const whole = hasRefs ? toJson(given, "payload") : recorded;
   if (!isObject(whole)) throw badInput(type, "the payload must be an object");
   const read = (camel: string, snake = camel.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)): Json | undefined =>
@@ -109,6 +110,11 @@ export function builtInWait(
     ...(text("resumeToNode") === undefined ? {} : { resumeToNode: text("resumeToNode") as string }),
     ...(text("waitKey") === undefined ? {} : { waitKey: text("waitKey") as string }),
   };
+  if (type === "join") {
+    const subRunId = read("subRunId");
+    if (typeof subRunId !== "string" || subRunId === "") throw badInput(type, "subRunId is missing");
+    return { reason: "subworkflow", ...common, waitKey: childKey(subRunId), details: { subRunId } };
+  }
   if (type === "wait_event") {
     if (common.waitKey === undefined) throw badInput(type, "waitKey is missing");
     return { reason: "event", ...common };

@@ -42,10 +42,36 @@ export interface WorkflowOptions<Nodes, Vars, Input, Effects extends readonly An
   nodes: {
     [Name in keyof Nodes]: NodeCheck<Nodes[Name], Vars, keyof Nodes & string, Effects[number]["effectType"] | BuiltInEffect>;
   };
-  /** The effects that its nodes request, built-in ones apart. */
+  /** The effects that its nodes request, built-in ones apart. What undoes them comes along. */
   effects?: Effects;
+  /**
+   * The node that a run goes to when it is cancelled, once what executes has settled. Whatever the nodes from there come to, the run
+   * ends as cancelled. Default: it ends at once.
+   */
+  onCancel?: NoInfer<keyof Nodes & string>;
+  /** How runs of older versions go on, by the version they leave. Runs whose version has no migration go on where node and vars fit. */
+  migrations?: { readonly [version: string | number]: Migration };
   /** For people, in dashboards. Default: the id. */
   title?: string;
+}
+
+/** From one version to the next: the new vars, made from the old ones, or more than that. */
+export type Migration =
+  | ((vars: Anything) => unknown)
+  | {
+      /** Makes the new vars. Default: they stay. */
+      vars?: (vars: Anything) => unknown;
+      /** New names of nodes, by their old ones. */
+      nodes?: { readonly [oldName: string]: string };
+      /** The version that it leads to. Default: the next whole number. */
+      to?: number | string;
+    };
+
+/** A migration as drivers use it. */
+export interface MigrationStep {
+  readonly vars?: (vars: Anything) => unknown;
+  readonly nodes: Readonly<Record<string, string>>;
+  readonly to: string;
 }
 
 /** A workflow, checked. The type parameters exist in types only: the vars in nodes, the run's output, and the vars that a start takes. */
@@ -57,6 +83,9 @@ export interface Workflow<Vars = Anything, Output = Anything, Input = Vars> {
   readonly nodes: ReadonlyMap<string, NodeDefinition>;
   readonly effects: ReadonlyMap<string, EffectDefinition>;
   readonly varsSchema?: StandardSchemaV1;
+  readonly onCancel?: string;
+  /** By the version they leave. */
+  readonly migrations: ReadonlyMap<string, MigrationStep>;
   /** What `to` says of the graph, in the order of the nodes. Nodes without `to` have no edges here. */
   edges(): Edge[];
   readonly [typed]?: { vars: Vars; output: Output; input: Input };
@@ -127,7 +156,7 @@ const unchecked: StandardSchemaV1 = {
   "~standard": { version: 1, vendor: "abstractruntime", validate: (value) => ({ value }) },
 };
 
-const workflowKeys = ["id", "version", "vars", "entry", "nodes", "effects", "title"];
+const workflowKeys = ["id", "version", "vars", "entry", "nodes", "effects", "onCancel", "migrations", "title"];
 
 function readWorkflow(definition: Record<string, unknown>): Workflow {
   if (typeof definition !== "object" || definition === null) {
@@ -156,6 +185,13 @@ function readWorkflow(definition: Record<string, unknown>): Workflow {
     );
   }
   const effects = readEffects(definition.effects, invalid);
+  const { onCancel } = definition;
+  if (onCancel !== undefined && !(typeof onCancel === "string" && nodes.has(onCancel))) {
+    return invalid(
+      `its onCancel "${String(onCancel)}" is not a node`,
+      typeof onCancel === "string" ? nearest(onCancel, nodes.keys()) : undefined,
+    );
+  }
   return Object.freeze({
     id,
     version: version as number | string,
@@ -164,6 +200,8 @@ function readWorkflow(definition: Record<string, unknown>): Workflow {
     nodes,
     effects,
     varsSchema: vars,
+    onCancel,
+    migrations: readMigrations(definition.migrations, version, nodes, invalid),
     edges: () => [...nodes].flatMap(([from, { to = [] }]) => to.map((target) => ({ from, to: target }))),
   });
 }
@@ -213,7 +251,53 @@ function readEffects(given: unknown, invalid: Invalid): Map<string, EffectDefini
     if (effects.has(type) && effects.get(type) !== effect.definition) return invalid(`effects has two definitions of "${type}"`);
     effects.set(type, effect.definition);
   }
+  for (const { undo } of [...effects.values()]) {
+    if (isDefinedEffect(undo) && !effects.has(undo.definition.type)) effects.set(undo.definition.type, undo.definition);
+  }
   return effects;
+}
+
+/** Every migration leads, alone or by others, to the present version. */
+function readMigrations(
+  given: unknown,
+  version: unknown,
+  nodes: ReadonlyMap<string, NodeDefinition>,
+  invalid: Invalid,
+): Map<string, MigrationStep> {
+  const migrations = new Map<string, MigrationStep>();
+  if (given === undefined) return migrations;
+  if (typeof given !== "object" || given === null || Array.isArray(given))
+    return invalid("migrations is an object: the version that is left, and a function from its vars to the new ones");
+  for (const [from, migration] of Object.entries(given)) {
+    const what = `the migration from version ${from}`;
+    const whole = typeof migration === "function" ? { vars: migration } : migration;
+    if (typeof whole !== "object" || whole === null) return invalid(`${what} is neither a function nor { vars, nodes, to }`);
+    checkOptions(whole, ["vars", "nodes", "to"], what);
+    if (whole.vars !== undefined && typeof whole.vars !== "function") return invalid(`${what}: vars is a function`);
+    const { nodes: names = {} } = whole;
+    const areNames = typeof names === "object" && names !== null && !Array.isArray(names);
+    if (!areNames || Object.values(names).some((name) => typeof name !== "string"))
+      return invalid(`${what}: nodes is an object of new names, by the old names of nodes`);
+    if (whole.to === undefined && !/^\d+$/.test(from)) return invalid(`${what} does not say where to: add { to }`);
+    if (from === String(version)) return invalid(`${what} leaves the present version`);
+    migrations.set(from, { vars: whole.vars, nodes: { ...whole.nodes }, to: String(whole.to ?? Number(from) + 1) });
+  }
+  for (const from of migrations.keys()) {
+    const seen = new Set<string>();
+    let at = from;
+    for (let next = migrations.get(at); next && !seen.has(at); next = migrations.get(at)) {
+      seen.add(at);
+      at = next.to;
+    }
+    if (at !== String(version))
+      return invalid(`the migration from version ${from} ends at version ${at}, not at ${String(version)}`);
+  }
+  for (const { to, nodes: renamed } of migrations.values()) {
+    const missing = to === String(version) ? Object.values(renamed).find((name) => !nodes.has(name)) : undefined;
+    if (missing !== undefined)
+      return invalid(`a migration renames a node to "${missing}", which is not a node`, nearest(missing, nodes.keys()));
+  }
+  return migrations;
 }
 
 function checkName(name: unknown, what: string, invalid: Invalid): asserts name is string {

@@ -9,10 +9,9 @@
 import type { DriveHost } from "./drive.ts";
 import { AbstractRuntimeError, errorData } from "./errors.ts";
 import { fold } from "./fold.ts";
-import type { Json } from "./json.ts";
 import { encodeRecord, type LedgerRecord, type RecordDraft, type StoredRecord } from "./record.ts";
-import { encodeState, isEnded, rowOf, type RunState } from "./run.ts";
-import { childKey } from "./step.ts";
+import { endMessage } from "./child.ts";
+import { encodeState, isEnded, openWait, type OpenWait, rowOf, type RunState, type WaitState } from "./run.ts";
 import { checkpointDue, type Lease, type Loaded, type Mail, type Message, type NewRun, type Transition } from "./store.ts";
 
 const maxBatchRecords = 256;
@@ -30,6 +29,11 @@ export class Writer {
   #records: LedgerRecord[] = [];
   #take: string[] = [];
   #start: NewRun[] = [];
+  #tell: Message[] = [];
+  /** The waits that the store knows, and whether there may be others now. */
+  readonly #waits = new Map<string, WaitState>();
+  #waitsMayDiffer = false;
+  #endSent = false;
   #sentSeq: number;
   #batchBytes = 0;
 
@@ -60,6 +64,8 @@ export class Writer {
     this.#checkpointOrdinal = loaded.checkpoint?.ordinal ?? 0;
     this.#bytesSinceCheckpoint = restored.tailBytes;
     this.#varsBound = this.#checkpointSize + restored.tailBytes;
+    this.#endSent = isEnded(this.#state);
+    if (!this.#endSent) for (const { id, wait } of this.#state.open.values()) if (wait) this.#waits.set(id, wait);
   }
 
   get state(): RunState {
@@ -87,7 +93,7 @@ export class Writer {
     let prev = head;
     const encoded = drafts.map((draft, i) => {
       // All records of an effect stand under the name that its plan gave the step.
-      const node = as.node ?? (draft.effectId === undefined ? undefined : open[draft.effectId]?.node) ?? this.#state.node;
+      const node = as.node ?? (draft.effectId === undefined ? undefined : open.get(draft.effectId)?.node) ?? this.#state.node;
       const place = { runId, seq: seq + 1 + i, prev, at, step, node, actorId };
       const entry = encodeRecord(draft, place, this.#host.ids.salt(), this.#host.hashText);
       if (!as.isSmall) this.#checkSize(`a ${draft.kind} record`, entry.stored.body as string, this.#host.limits.recordBytes);
@@ -96,6 +102,8 @@ export class Writer {
     });
     for (const { record, stored } of encoded) {
       this.#state = fold(this.#state, record);
+      if (record.kind !== "step" && record.kind !== "effect_started") this.#waitsMayDiffer = true;
+      if (record.kind === "control" && record.data.action === "retry") this.#endSent = false;
       this.#batch.push(stored);
       if (this.#host.committed) this.#records.push(record);
       this.#batchBytes += stored.header.length + (stored.body as string).length;
@@ -113,8 +121,13 @@ export class Writer {
     this.#start.push(child);
   }
 
+  /** A message to another run goes with what is being appended. */
+  tell(message: Message): void {
+    this.#tell.push(message);
+  }
+
   get unsent(): boolean {
-    return this.#batch.length > 0 || this.#take.length > 0 || this.#start.length > 0;
+    return this.#batch.length > 0 || this.#take.length > 0 || this.#start.length > 0 || this.#tell.length > 0;
   }
 
   /** Whether run-ahead has reached its bound (L3): 256 records, 1 MiB, or 5 ms of the event loop's time, which all drivers share. */
@@ -139,7 +152,8 @@ export class Writer {
       ([mail = []]) => {
         this.#inFlightRecords -= count;
         this.#inFlightBytes -= bytes;
-        this.#host.committed?.(records);
+        if (transition.start.length > 0) this.#host.started?.(transition.start);
+        this.#host.committed?.(records, transition.row);
         const reached = [...transition.start.map(({ row }) => row.runId), ...transition.send.map(({ runId }) => runId)];
         if (reached.length > 0) this.#host.reached?.(reached);
         return mail;
@@ -174,6 +188,27 @@ export class Writer {
     }
   }
 
+  #changedWaits(): { open: OpenWait[]; close: string[] } | undefined {
+    const opened: OpenWait[] = [];
+    const closed: string[] = [];
+    const { open } = this.#state;
+    const ended = isEnded(this.#state);
+    for (const [id, wait] of this.#waits) {
+      const effect = open.get(id);
+      if (!ended && effect?.wait === wait && effect.phase !== "failed") continue;
+      this.#waits.delete(id);
+      closed.push(id);
+    }
+    if (!ended) {
+      for (const effect of open.values()) {
+        if (!effect.wait || effect.phase === "failed" || this.#waits.has(effect.id)) continue;
+        this.#waits.set(effect.id, effect.wait);
+        opened.push(openWait(effect));
+      }
+    }
+    return opened.length > 0 || closed.length > 0 ? { open: opened, close: closed } : undefined;
+  }
+
   #checkSize(what: string, text: string, limitBytes: number): void {
     // No character takes more than three bytes of UTF-8 for one of its UTF-16 units.
     if (text.length * 3 <= limitBytes) return;
@@ -197,14 +232,19 @@ export class Writer {
     records: LedgerRecord[];
   } {
     const state = this.#state;
+    const waits = this.#waitsMayDiffer ? this.#changedWaits() : undefined;
+    this.#waitsMayDiffer = false;
+    const end = isEnded(state) && !this.#endSent ? endMessage(state) : undefined;
+    if (end) this.#endSent = true;
     const transition: Transition = {
       runId: state.runId,
       lease: this.#lease,
       after: this.#sentSeq,
       records: this.#batch,
       row: rowOf(state),
+      ...(waits ? { waits } : {}),
       take: this.#take,
-      send: isEnded(state) ? endMessage(state) : [],
+      send: end ? [...this.#tell, end] : this.#tell,
       start: this.#start,
       release,
       mailSeen,
@@ -225,26 +265,8 @@ export class Writer {
     this.#records = [];
     this.#take = [];
     this.#start = [];
+    this.#tell = [];
     this.#batchBytes = 0;
     return { transition, records };
   }
-}
-
-/** What the end of a child tells its parent, in the child's last commit. */
-function endMessage(state: RunState): Message[] {
-  if (!state.parent) return [];
-  const { status, output, error, cancelling } = state;
-  const payload: Record<string, unknown> = { runId: state.runId, status };
-  if (output !== undefined) payload.output = output;
-  if (error) payload.error = { name: error.name, ...(error.code ? { code: error.code } : {}), message: error.message };
-  if (cancelling?.reason !== undefined) payload.reason = cancelling.reason;
-  return [
-    {
-      id: `end:${state.runId}`,
-      runId: state.parent.runId,
-      kind: "child_end",
-      key: childKey(state.runId),
-      payload: payload as Json,
-    },
-  ];
 }

@@ -7,8 +7,7 @@ import { type Schema, Validator } from "@cfworker/json-schema";
 import { AbstractRuntimeError, nearest } from "../kernel/errors.ts";
 import type { Limits } from "../kernel/execute.ts";
 import { isObject, type Json, toJson } from "../kernel/json.ts";
-import { type OpenEffect, type RunState, statusOf, type WaitState } from "../kernel/run.ts";
-
+import { isEnded, type OpenEffect, type RunState, statusOf, type WaitState } from "../kernel/run.ts";
 import type { Mail, Message } from "../kernel/store.ts";
 import { asksAboutUncertainty } from "../kernel/wait.ts";
 
@@ -51,9 +50,10 @@ export function notWaiting(state: RunState, answeredKey: string | undefined): Ab
 /** The open waits whose answers are not on their way already. */
 function unanswered(state: RunState, mail: readonly Mail[]): Waiting[] {
   const onTheWay = mail.filter(isAnswer).map(({ key }) => key);
-  return Object.values(state.open).flatMap((effect) => {
+  if (isEnded(state)) return [];
+  return [...state.open.values()].flatMap((effect) => {
     const { wait } = effect;
-    if (!wait) return [];
+    if (!wait || effect.phase === "failed") return [];
     const sent = onTheWay.indexOf(wait.waitKey);
     // Each message answers one wait, where several have the same key of their author's choice.
     if (sent >= 0) onTheWay.splice(sent, 1);

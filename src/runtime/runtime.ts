@@ -1,56 +1,46 @@
 /** The surface: what a program does with runs. Everything here is a transition of the store or a question to it. */
-import { hash } from "node:crypto";
 import { type Begun, beginRun } from "../kernel/begin.ts";
-import { type Clock, type Ids, systemClock, systemIds } from "../kernel/clock.ts";
+import { systemClock, systemIds } from "../kernel/clock.ts";
 import type { DriveHost } from "../kernel/drive.ts";
-import { type AnyEffect, type EffectDefinition, isDefinedEffect, type Logger } from "../kernel/effect.ts";
-import { AbstractRuntimeError, checkOptions, nearest } from "../kernel/errors.ts";
-import { defaultLimits, type Limits } from "../kernel/execute.ts";
-import { restore } from "../kernel/fold.ts";
-import { equalJson, type Json } from "../kernel/json.ts";
+import { AbstractRuntimeError, checkOptions, isError, nearest } from "../kernel/errors.ts";
+import { defaultLimits } from "../kernel/execute.ts";
+import { cloneJson, equalJson, type Json } from "../kernel/json.ts";
+import { decodeRecord, type LedgerRecord } from "../kernel/record.ts";
+import { isEnded, type RunRow, type RunState, type RunStatus } from "../kernel/run.ts";
+import type { Capability, Loaded, Message, NewRun, QueueLimits, RunPage, RunQuery, Store } from "../kernel/store.ts";
 import type { Anything } from "../kernel/typing.ts";
-import { decodeRecord, formatVersion, type LedgerRecord } from "../kernel/record.ts";
-import { isEnded, type RunState } from "../kernel/run.ts";
-import type { Capability, Loaded, Message, RunPage, RunQuery, Store } from "../kernel/store.ts";
 import type { Workflow } from "../kernel/workflow.ts";
 import { notWaiting, respondMessage, resumeMessage } from "./answer.ts";
-import { Scheduler, schedulerDefaults, type SchedulerOptions } from "./scheduler.ts";
+import { Changes } from "./changes.ts";
+import { type CheckReport, checkRuns } from "./check.ts";
+import { Code } from "./code.ts";
+import { eventNames, Events, problemOf, type RuntimeEvents, type RuntimeProblem } from "./events.ts";
+import { type Health, lastErrors, mostExecuting, problemsOf } from "./health.ts";
+import {
+  checkNumber,
+  checkQuery,
+  checkWhole,
+  readOptions,
+  readStart,
+  type RuntimeOptions,
+  type StartOptions,
+} from "./options.ts";
+import { blockedError, isRetried, loadRun, outcomeOf, stateOf } from "./read.ts";
+import { Schedules } from "./schedules.ts";
+import { Scheduler, type SchedulerOptions } from "./scheduler.ts";
+import { type Sender, sendControl, sendRetry, sendSignal, sendToAll, toEach } from "./send.ts";
+import { EffectSlots } from "./slots.ts";
+import { defaultStore, guarded, loopBusyMs, silent } from "./surroundings.ts";
+import { type RunTree, treeOf } from "./tree.ts";
 import { type Verification, verifyRun } from "./verify.ts";
 import { type Run, viewOf } from "./view.ts";
-
-export interface RuntimeOptions {
-  /** The workflows whose runs this process may drive. */
-  workflows?: readonly Workflow[];
-  /** Effects for all workflows; a workflow's own of the same type go before. */
-  effects?: readonly AnyEffect[];
-  /** Default: SQLite in `./.abstractruntime/runs.db`. The runtime closes it when it stops. */
-  store?: Store;
-  /** Drives due runs by itself. Default: true; false for `tick`. */
-  scheduler?: boolean | SchedulerOptions;
-  limits?: Partial<Limits>;
-  /** Where the runtime reports what is nobody's exception. Default: nowhere. */
-  log?: Logger;
-  clock?: Clock;
-  ids?: Ids;
-}
-
-export interface StartOptions<Vars = Anything> {
-  /** What the workflow's schema takes. Default: `{}`. */
-  vars?: Vars;
-  /** Chosen by the caller, the start is idempotent: a second one with the same workflow and vars finds the run. Default: a UUID. */
-  runId?: string;
-  /** Who causes the run; stands in every record. */
-  actorId?: string;
-  sessionId?: string;
-}
 
 /** The run, with vars and output in the workflow's types. */
 export type RunOf<W> = W extends Workflow<infer Vars, infer Output, Anything> ? Run<Vars, Output> : Run;
 type InputOf<W> = W extends Workflow<Anything, Anything, infer Input> ? Input : Anything;
 
-const optionNames = ["workflows", "effects", "store", "scheduler", "limits", "log", "clock", "ids"];
-const startNames = ["vars", "runId", "actorId", "sessionId"];
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+/** How long a run that fans out stays in memory for the next end of a child, before it is parked. */
+const lingerMs = 50;
 const defaultDrainMs = 10_000;
 
 /**
@@ -59,20 +49,10 @@ const defaultDrainMs = 10_000;
  * @throws INVALID_OPTION, WORKFLOW_INVALID, and what opening the store rejects with.
  */
 export async function createRuntime(options: RuntimeOptions = {}): Promise<Runtime> {
-  checkOptions(options, optionNames, "createRuntime()");
-  const settings = typeof options.scheduler === "object" ? options.scheduler : {};
-  checkOptions(settings, Object.keys(schedulerDefaults), "createRuntime({ scheduler })");
-  checkOptions(options.limits ?? {}, Object.keys(defaultLimits), "createRuntime({ limits })");
-  for (const [name, value] of Object.entries({ ...settings, ...options.limits })) checkNumber(name, value, 1);
-  if (!Number.isInteger(settings.concurrency ?? 1)) {
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "concurrency",
-      problem: "concurrency must be a whole number from 1",
-    });
-  }
+  const settings = readOptions(options);
   const store = options.store ?? (await defaultStore(options.clock));
   try {
-    const runtime = new Runtime(store, options, { ...schedulerDefaults, ...settings });
+    const runtime = new Runtime(store, options, settings);
     await runtime.open();
     return runtime;
   } catch (error) {
@@ -81,84 +61,93 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
   }
 }
 
-async function defaultStore(clock: Clock | undefined): Promise<Store> {
-  const path = ".abstractruntime/runs.db";
-  try {
-    const { sqliteStore } = await import("../stores/sqlite/index.ts");
-    return await sqliteStore(path, clock ? { clock } : {});
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ERR_UNKNOWN_BUILTIN_MODULE") throw error;
-    const problem = `Node ${process.versions.node} has no SQLite; abstractruntime needs Node 22.18 or newer`;
-    throw new AbstractRuntimeError("STORE_UNAVAILABLE", { store: `sqlite:${path}`, problem }, error);
-  }
-}
-
 export class Runtime implements AsyncDisposable {
   readonly store: Store;
-  readonly #workflows = new Map<string, Workflow>();
-  readonly #effects = new Map<string, EffectDefinition>();
+  /** Runs that start by the calendar. */
+  readonly schedules: Schedules;
+  readonly #code: Code;
   readonly #scheduler: Scheduler;
   readonly #host: DriveHost;
   readonly #background: boolean;
-  readonly #listeners = new Set<(runId: string) => void>();
-  /** The fingerprint, until another workflow comes. */
-  #named: string | undefined;
+  readonly #events: Events;
+  readonly #errors: RuntimeProblem[] = [];
+  readonly #sender: Sender;
+  readonly #queues: Readonly<Record<string, QueueLimits>>;
+  readonly #options: Required<SchedulerOptions>;
+  readonly #changes: Changes;
   #stopping: Promise<void> | undefined;
 
   constructor(store: Store, options: RuntimeOptions, settings: Required<SchedulerOptions>) {
     this.store = store;
-    for (const workflow of options.workflows ?? []) {
-      if (!isWorkflow(workflow))
-        throw new AbstractRuntimeError("INVALID_OPTION", {
-          option: "workflows",
-          problem: "workflows holds something that defineWorkflow did not make",
-        });
-      this.#register(workflow);
-    }
-    for (const effect of options.effects ?? []) {
-      if (!isDefinedEffect(effect))
-        throw new AbstractRuntimeError("INVALID_OPTION", {
-          option: "effects",
-          problem: "effects holds something that defineEffect did not make",
-        });
-      this.#effects.set(effect.definition.type, effect.definition);
-    }
+    this.#options = settings;
+    this.#queues = options.queues ?? {};
+    const log = guarded(options.log ?? silent);
+    this.#events = new Events(log);
+    const code = new Code(options.workflows ?? [], options.effects ?? []);
+    this.#code = code;
     const clock = options.clock ?? systemClock;
-    const fingerprint = (): string => this.#fingerprint();
+    this.#changes = new Changes(clock);
     this.#host = {
       store,
       clock,
       ids: options.ids ?? systemIds,
-      log: guarded(options.log ?? silent),
+      log,
       limits: { ...defaultLimits, ...options.limits },
       get fingerprint() {
-        return fingerprint();
+        return code.fingerprint;
       },
       now: () => this.#scheduler.now(),
       loopBusyMs: loopBusyMs(clock),
       holdsLeases: () => this.#scheduler.holdsLeases(),
+      leaseLapses: () => this.#scheduler.lapses,
       renewLeases: () => this.#scheduler.renew(),
-      workflow: (id) => this.#workflows.get(id),
-      workflowIds: () => [...this.#workflows.keys()],
-      effect: (type, workflow) => workflow.effects.get(type) ?? this.#effects.get(type),
+      workflow: (id) => code.workflow(id),
+      workflowIds: () => code.knownIds,
+      effect: (type, workflow) => code.effect(type, workflow),
+      ...(Object.keys(settings.effectConcurrency).length > 0 ? { slots: new EffectSlots(settings.effectConcurrency) } : {}),
+      checkQueue: (queue) => this.#checkQueue(queue),
+      lingerMs: options.scheduler === false ? 0 : lingerMs,
       reached: (runIds) => this.#scheduler.reached(runIds),
-      committed: (records) => {
-        for (const record of records) if (record.kind.startsWith("run_")) this.#notify(record.runId);
+      report: (message, fields) => {
+        const problem = problemOf(clock.now(), message, fields);
+        this.#errors.unshift(problem);
+        this.#errors.length = Math.min(this.#errors.length, lastErrors);
+        log.error(message, fields);
+        this.#events.emit("error", problem);
       },
+      started: (runs) => this.#started(runs),
+      committed: (records, row) => this.#committed(records, row),
     };
     this.#background = options.scheduler !== false;
-    const workflows = this.#workflows;
     const worker: Capability = {
       workerId: this.#host.ids.id(),
       // Asked for at each claim: a workflow that a start brought along is driven from then on.
       get workflows() {
-        return [...workflows.keys()];
+        return code.workflowIds;
       },
       get fingerprint() {
-        return fingerprint();
+        return code.fingerprint;
       },
+      queues: this.#queues,
     };
     this.#scheduler = new Scheduler(this.#host, worker, settings, this.#background);
+    this.#sender = { host: this.#host, delivered: (runId, holder) => this.#scheduler.delivered(runId, holder) };
+    this.schedules = new Schedules({
+      store,
+      now: this.#host.now,
+      id: () => this.#host.ids.id(),
+      workflow: (id) => code.workflow(id) ?? code.unknown(id),
+      checkVars: async (workflow, vars) => {
+        await beginRun(workflow, { runId: "a check", vars, now: this.#host.now() }, this.#host.ids, this.#host.limits);
+      },
+      start: (workflow, options) => this.start(workflow, options),
+      find: async (runId) => {
+        this.#checkRunning();
+        const loaded = await this.store.load(runId);
+        return loaded && { loaded, state: await stateOf(this.store, loaded) };
+      },
+      control: (runId, action) => this[action](runId),
+    });
   }
 
   async open(): Promise<void> {
@@ -176,9 +165,7 @@ export class Runtime implements AsyncDisposable {
     options: StartOptions<InputOf<W>> = {},
   ): Promise<{ runId: string }> {
     const begun = await this.#begin(workflow, options);
-    const [created] = await this.store.create([begun]);
-    if (!created) await this.#checkSame(begun);
-    this.#scheduler.look();
+    await this.#create(begun);
     return { runId: begun.row.runId };
   }
 
@@ -194,8 +181,15 @@ export class Runtime implements AsyncDisposable {
   ): Promise<RunOf<W>> {
     const begun = await this.#begin(workflow, options);
     const { runId } = begun.row;
+    // Whoever is to wait, for a slot or a moment, is driven when its turn comes.
+    if (begun.row.queue !== undefined || begun.notBefore !== undefined) {
+      await this.#create(begun);
+      if (this.#background) return (await this.#resting(runId)) as RunOf<W>;
+      if (begun.notBefore === undefined) await this.#holding(() => this.#scheduler.claim(runId));
+      return (await this.get(runId)) as RunOf<W>;
+    }
     return this.#holding(async () => {
-      const result = await this.#scheduler.begin(begun, options.runId !== undefined);
+      const result = await this.#scheduler.begin(begun, options.runId !== undefined, () => this.#started([begun]));
       if (result === false) {
         await this.#checkSame(begun);
         const driven = await (this.#scheduler.driving(runId) ?? this.#scheduler.claim(runId));
@@ -220,7 +214,8 @@ export class Runtime implements AsyncDisposable {
       });
     checkNumber("maxSteps", options.maxSteps, 0);
     this.#checkRunning();
-    if (isEnded((await this.#load(runId)).row)) return this.get(runId);
+    const loaded = await loadRun(this.store, runId);
+    if (isEnded(loaded.row) && !isRetried(loaded)) return this.get(runId);
     const result = await this.#holding(() => this.#scheduler.claim(runId, options.maxSteps));
     return result ? viewOf(result.state, result.blocked) : this.#undriven(runId);
   }
@@ -243,6 +238,164 @@ export class Runtime implements AsyncDisposable {
     await this.#deliver(resumeMessage(state, loaded.mail, answer.waitKey, answer.payload ?? null, this.#host.limits));
   }
 
+  // ---- Messages ----------------------------------------------------------------------------------------------------
+
+  /**
+   * Sends an event to one run. It is durable when this resolves, kept until the run waits for it, and taken once. A second call
+   * with the same `id` and content does nothing and says `duplicate`.
+   *
+   * @param payload JSON. Default: null.
+   * @param options.id Stands for this event, so that it may be sent again. Default: a new one.
+   * @throws RUN_NOT_FOUND, RUN_ENDED, MAILBOX_FULL, MESSAGE_ID_REUSED (another content under the same id), TOO_LARGE, NOT_JSON
+   */
+  async signal(runId: string, key: string, payload?: unknown, options: { id?: string } = {}): Promise<{ duplicate: boolean }> {
+    this.#checkRunning();
+    checkOptions(options, ["id"], "signal()");
+    return sendSignal(this.#sender, runId, key, payload, options.id);
+  }
+
+  /**
+   * Sends an event to every run that waits for it now, and answers how many that are. It is not kept for others. With an `id`, a
+   * call that was cut off may be made again: every run takes the event once, and those reached before are counted again while
+   * they have not taken it.
+   *
+   * @param options.workflowId Only to runs of this workflow.
+   * @throws MAILBOX_FULL, MESSAGE_ID_REUSED: after all other runs were reached. TOO_LARGE, NOT_JSON
+   */
+  async emit(key: string, payload?: unknown, options: { id?: string; workflowId?: string } = {}): Promise<number> {
+    this.#checkRunning();
+    checkOptions(options, ["id", "workflowId"], "emit()");
+    return sendToAll(this.#sender, key, payload, options.id, options.workflowId);
+  }
+
+  /**
+   * Ends a run as cancelled: what executes is told to stop and its outcome recorded, the workflow's `onCancel` nodes run, completed
+   * effects are undone, and children that it waits for are cancelled. Resolves when the request is durable; `result` tells
+   * when it is done. A second call does nothing.
+   *
+   * @throws RUN_NOT_FOUND, RUN_ENDED (it completed or failed)
+   */
+  async cancel(runId: string, options: { reason?: string } = {}): Promise<void> {
+    this.#checkRunning();
+    checkOptions(options, ["reason"], "cancel()");
+    await sendControl(this.#sender, runId, "cancel", options.reason);
+    await this.#applyHere(runId);
+  }
+
+  /** Lets the step under way end, and nothing new begin, until `unpause`. Deadlines that pass meanwhile count afterwards. @throws RUN_NOT_FOUND, RUN_ENDED */
+  async pause(runId: string, options: { reason?: string } = {}): Promise<void> {
+    this.#checkRunning();
+    checkOptions(options, ["reason"], "pause()");
+    await sendControl(this.#sender, runId, "pause", options.reason);
+  }
+
+  /** Lets a paused run go on. Does nothing to one that is not paused. @throws RUN_NOT_FOUND, RUN_ENDED */
+  async unpause(runId: string): Promise<void> {
+    this.#checkRunning();
+    await sendControl(this.#sender, runId, "unpause", undefined);
+  }
+
+  /**
+   * Lets a failed run go on from where it failed: the effect that failed is tried again under its idempotency key, with all its
+   * attempts; a node that threw runs again on the vars before it. What was completed is not done again. A second call before the run
+   * went on does nothing.
+   *
+   * @throws RUN_NOT_FOUND, NOT_FAILED, RETRY_REFUSED (its parent took its end, or what it had done was undone)
+   */
+  async retry(runId: string): Promise<void> {
+    const { state } = await this.#restored(runId);
+    await sendRetry(this.#sender, state);
+  }
+
+  /** Cancels every live run of a query, and answers how many were told. */
+  cancelAll(query: RunQuery, options: { reason?: string } = {}): Promise<number> {
+    checkOptions(options, ["reason"], "cancelAll()");
+    return this.#toEach(query, live, (runId) => this.cancel(runId, options));
+  }
+
+  pauseAll(query: RunQuery): Promise<number> {
+    return this.#toEach(query, live, (runId) => this.pause(runId));
+  }
+
+  unpauseAll(query: RunQuery): Promise<number> {
+    return this.#toEach(query, live, (runId) => this.unpause(runId));
+  }
+
+  /** Retries every failed run of a query, and answers how many were told. Those that refuse it are left as they are. */
+  retryAll(query: RunQuery): Promise<number> {
+    return this.#toEach(query, ["failed"], (runId) => this.retry(runId));
+  }
+
+  // ---- Looking -----------------------------------------------------------------------------------------------------
+
+  /**
+   * Calls `listener` with what happens here, once it is durable. Returns what makes it stop.
+   *
+   * @throws INVALID_OPTION
+   */
+  on<Name extends keyof RuntimeEvents>(event: Name, listener: (event: RuntimeEvents[Name]) => void): () => void {
+    if (!eventNames.includes(event)) {
+      const suggestion = nearest(String(event), eventNames);
+      const problem = `there is no event "${String(event)}"; there are ${eventNames.join(", ")}`;
+      throw new AbstractRuntimeError("INVALID_OPTION", { option: "event", problem, ...(suggestion ? { suggestion } : {}) });
+    }
+    if (typeof listener !== "function")
+      throw new AbstractRuntimeError("INVALID_OPTION", { option: "listener", problem: "listener must be a function" });
+    return this.#events.on(event, listener);
+  }
+
+  /** Whether everything moves, and what is in the way. Never rejects for a store that cannot be reached. */
+  async health(): Promise<Health> {
+    this.#checkRunning();
+    const { store } = this;
+    const { clock } = this.#host;
+    const stats = await store.stats().catch(() => undefined);
+    const now = this.#scheduler.now();
+    const executing = this.#scheduler.drivers
+      .flatMap((driver) =>
+        driver.executing.map(({ effect: { id, type, attempt }, since }) => ({
+          runId: driver.runId,
+          effectId: id,
+          type,
+          attempt,
+          forMs: clock.now() - since,
+        })),
+      )
+      .sort((a, b) => b.forMs - a.forMs)
+      .slice(0, mostExecuting);
+    const health = {
+      workerId: this.#scheduler.workerId,
+      now,
+      leaseUntil: this.#scheduler.leaseUntil,
+      store: {
+        name: store.name,
+        reachable: stats !== undefined,
+        ...(stats ? { stats } : {}),
+        overdueMs: stats?.oldestDueAt === undefined ? 0 : Math.max(0, now - stats.oldestDueAt),
+      },
+      driving: this.#scheduler.drivers.length,
+      concurrency: this.#options.concurrency,
+      executing,
+      counters: { ...this.#scheduler.counters },
+      errors: [...this.#errors],
+    };
+    const problems = problemsOf(health, overduePolls * this.#options.pollMs, this.#background);
+    return { ok: problems.length === 0, problems, ...health };
+  }
+
+  /** A run with its children, and theirs, breadth first, `limit` of them in all (default 10,000). @throws RUN_NOT_FOUND */
+  tree(runId: string, options: { limit?: number } = {}): Promise<RunTree> {
+    checkOptions(options, ["limit"], "tree()");
+    checkWhole("limit", options.limit);
+    return treeOf(this.store, runId, options.limit ?? 10_000);
+  }
+
+  /** Which live runs the code of this runtime could not drive on: what to ask before it is deployed. Reads only. */
+  async check(): Promise<CheckReport> {
+    this.#checkRunning();
+    return checkRuns(this.store, this.#host, async (runId) => (await this.#restored(runId)).state);
+  }
+
   /** The run as it is stored. @throws RUN_NOT_FOUND, RECORD_CORRUPT, FORMAT_NEWER */
   async get(runId: string): Promise<Run> {
     const { state, loaded } = await this.#restored(runId);
@@ -251,28 +404,24 @@ export class Runtime implements AsyncDisposable {
 
   /** Rows of runs, newest first; a page says when there are more. */
   list(query: RunQuery = {}): Promise<RunPage> {
-    checkOptions(
-      query,
-      ["status", "workflowId", "waitReason", "waitKey", "parentRunId", "holder", "order", "limit", "cursor"],
-      "list()",
-    );
+    checkQuery(query, "list()");
     return this.store.query(query);
   }
 
   /** The records of a run, oldest first; all of them unless `from` and `limit` say otherwise. @throws RUN_NOT_FOUND, RECORD_CORRUPT */
   async ledger(runId: string, options: { from?: number; limit?: number } = {}): Promise<LedgerRecord[]> {
     checkOptions(options, ["from", "limit"], "ledger()");
-    await this.#load(runId);
+    await loadRun(this.store, runId);
     const stored = await this.store.records(runId, options.from ?? 0, options.limit ?? Number.MAX_SAFE_INTEGER);
     return stored.map((record) => decodeRecord(runId, record));
   }
 
   /** The run as it was after record `seq`. @throws RUN_NOT_FOUND, SEQ_NOT_FOUND */
   async stateAt(runId: string, seq: number): Promise<Run> {
-    const loaded = await this.#load(runId, seq);
+    const loaded = await loadRun(this.store, runId, seq);
     if (!Number.isInteger(seq) || seq < 0 || seq > loaded.row.seq)
       throw new AbstractRuntimeError("SEQ_NOT_FOUND", { runId, seq, last: loaded.row.seq });
-    return viewOf(await this.#stateOf(loaded, seq));
+    return viewOf(await stateOf(this.store, loaded, seq));
   }
 
   /**
@@ -287,10 +436,10 @@ export class Runtime implements AsyncDisposable {
     const { clock } = this.#host;
     const deadline = options.timeoutMs === undefined ? Number.POSITIVE_INFINITY : clock.now() + options.timeoutMs;
     for (let waitMs = 20; ; waitMs = Math.min(1_000, waitMs * 2)) {
-      const changed = this.#changed(runId);
+      const changed = this.#changes.of(runId);
       try {
-        const loaded = await this.#load(runId);
-        if (isEnded(loaded.row)) return outcomeOf(await this.#stateOf(loaded)) as Output;
+        const loaded = await loadRun(this.store, runId);
+        if (isEnded(loaded.row) && !isRetried(loaded)) return outcomeOf(await stateOf(this.store, loaded)) as Output;
         if (loaded.blocked && (loaded.blocked.quarantine || loaded.blocked.fingerprint === this.#host.fingerprint))
           throw blockedError(runId, loaded);
         this.#checkRunning();
@@ -303,6 +452,8 @@ export class Runtime implements AsyncDisposable {
           });
         // Another process may end the run, so the store is asked now and then; ends in this one are heard of at once.
         await changed.within(Math.min(waitMs, leftMs));
+        // Completed for good, and durable: there is nothing in the store that would say more.
+        if (changed.output !== undefined) return cloneJson(changed.output) as Output;
       } finally {
         changed.forget();
       }
@@ -322,7 +473,7 @@ export class Runtime implements AsyncDisposable {
    */
   stop(options: { timeoutMs?: number } = {}): Promise<void> {
     this.#stopping ??= this.#scheduler.stop(options.timeoutMs ?? defaultDrainMs).finally(() => {
-      for (const listener of this.#listeners) listener("");
+      this.#changes.end();
       return this.store.close();
     });
     return this.#stopping;
@@ -332,9 +483,55 @@ export class Runtime implements AsyncDisposable {
     await this.stop();
   }
 
+  /** What only takes a worker, and not the workflow's code, is done here when this process does not have it; with the run's children. */
+  async #applyHere(runId: string): Promise<void> {
+    const { row, lease } = await loadRun(this.store, runId);
+    if (!this.#background || lease || isEnded(row) || this.#code.workflow(row.workflowId)) return;
+    await this.#scheduler.apply(row);
+    await toEach(this.store, { parentRunId: runId, status: live }, async (child) => {
+      const { mail } = await loadRun(this.store, child);
+      const isCancelled = mail.some(({ kind, key }) => kind === "control" && key === "cancel");
+      if (isCancelled) await this.#applyHere(child);
+      return isCancelled;
+    });
+  }
+
+  async #toEach(query: RunQuery, statuses: readonly RunStatus[], act: (runId: string) => Promise<void>): Promise<number> {
+    this.#checkRunning();
+    checkQuery(query, "a query");
+    const asked = query.status === undefined ? statuses : [query.status].flat().filter((status) => statuses.includes(status));
+    if (asked.length === 0) return 0;
+    return toEach(this.store, { ...query, status: asked }, async (runId) => {
+      try {
+        await act(runId);
+        return true;
+      } catch (error) {
+        // It moved on between the look and the message.
+        if (moved.some((code) => isError(error, code))) return false;
+        throw error;
+      }
+    });
+  }
+
+  /** Waits until a run waits or has ended. */
+  async #resting(runId: string): Promise<Run> {
+    return this.#holding(async () => {
+      for (;;) {
+        const changed = this.#changes.of(runId);
+        try {
+          const run = await this.get(runId);
+          if (run.status !== "running" || run.blocked) return run;
+          await changed.within(this.#options.pollMs);
+        } finally {
+          changed.forget();
+        }
+      }
+    });
+  }
+
   /** A run that could not be claimed: why, or how it ended. */
   async #undriven(runId: string): Promise<Run> {
-    const loaded = await this.#load(runId);
+    const loaded = await loadRun(this.store, runId);
     if (loaded.blocked) throw blockedError(runId, loaded);
     if (loaded.lease && !isEnded(loaded.row))
       throw new AbstractRuntimeError("RUN_BUSY", { runId, workerId: loaded.lease.workerId });
@@ -355,32 +552,24 @@ export class Runtime implements AsyncDisposable {
 
   async #begin(given: Workflow | string, options: StartOptions): Promise<Begun> {
     this.#checkRunning();
-    checkOptions(options, startNames, "start()");
-    const id = typeof given === "string" ? given : given?.id;
-    const workflow = this.#workflows.get(id) ?? (isWorkflow(given) ? this.#register(given) : undefined);
-    if (!workflow) {
-      const known = [...this.#workflows.keys()];
-      const suggestion = nearest(String(id), known);
-      throw new AbstractRuntimeError("WORKFLOW_UNKNOWN", {
-        workflowId: String(id),
-        known,
-        ...(suggestion ? { suggestion } : {}),
-      });
-    }
-    const { runId, ...rest } = options;
-    for (const option of ["actorId", "sessionId"] as const) {
-      if (rest[option] !== undefined && typeof rest[option] !== "string")
-        throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} must be text` });
-    }
-    if (runId !== undefined && (typeof runId !== "string" || runId === "" || runId.length > 200)) {
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: "runId", problem: "runId must be text of 1 to 200 characters" });
-    }
+    const now = this.#scheduler.now();
+    const notBefore = readStart(options, now);
+    const workflow = this.#code.take(given);
+    const { runId, delayMs: _, startAt: __, ...rest } = options;
+    if (rest.queue !== undefined) this.#checkQueue(rest.queue);
     return beginRun(
       workflow,
-      { ...rest, runId: runId ?? this.#host.ids.id(), now: this.#scheduler.now() },
+      { ...rest, runId: runId ?? this.#host.ids.id(), now, ...(notBefore === undefined ? {} : { notBefore }) },
       this.#host.ids,
       this.#host.limits,
     );
+  }
+
+  async #create(begun: Begun): Promise<void> {
+    const [created] = await this.store.create([begun]);
+    if (created) this.#started([begun]);
+    else await this.#checkSame(begun);
+    this.#scheduler.look();
   }
 
   /** @throws RUN_EXISTS unless the stored run began like this one. */
@@ -397,30 +586,12 @@ export class Runtime implements AsyncDisposable {
       throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "other vars" });
   }
 
-  #register(workflow: Workflow): Workflow {
-    const known = this.#workflows.get(workflow.id);
-    if (known && known !== workflow) {
-      throw new AbstractRuntimeError("WORKFLOW_INVALID", { workflowId: workflow.id, problem: "two workflows have this id" });
-    }
-    this.#workflows.set(workflow.id, workflow);
-    this.#named = undefined;
-    return workflow;
-  }
-
-  /** Names the code of this process: other names, other abilities. A version that reads newer records has another one. */
-  #fingerprint(): string {
-    if (this.#named !== undefined) return this.#named;
-    const workflows = [...this.#workflows.values()].map(({ id, version, nodes, effects }) => [
-      id,
-      version,
-      [...nodes.keys()].sort(),
-      [...effects.keys()].sort(),
-    ]);
-    this.#named = hash("sha256", JSON.stringify([formatVersion, workflows.sort(), [...this.#effects.keys()].sort()])).slice(
-      0,
-      16,
-    );
-    return this.#named;
+  #checkQueue(queue: string): void {
+    const known = Object.keys(this.#queues);
+    if (known.includes(queue)) return;
+    const suggestion = nearest(String(queue), known);
+    const problem = `there is no queue "${String(queue)}" (known: ${known.join(", ") || "none"}): name it in createRuntime({ queues })`;
+    throw new AbstractRuntimeError("INVALID_OPTION", { option: "queue", problem, ...(suggestion ? { suggestion } : {}) });
   }
 
   async #deliver(answer: Message): Promise<void> {
@@ -441,120 +612,35 @@ export class Runtime implements AsyncDisposable {
     }
   }
 
-  // ---- Reading -----------------------------------------------------------------------------------------------------
-
-  async #load(runId: string, at?: number): Promise<Loaded> {
-    const loaded = await this.store.load(runId, at === undefined ? {} : { at });
-    if (!loaded) throw new AbstractRuntimeError("RUN_NOT_FOUND", { runId });
-    return loaded;
-  }
-
   async #restored(runId: string): Promise<{ state: RunState; loaded: Loaded }> {
     this.#checkRunning();
-    const loaded = await this.#load(runId);
-    return { state: await this.#stateOf(loaded), loaded };
-  }
-
-  /** A bad checkpoint is no reason to refuse an answer: the ledger has everything. */
-  async #stateOf(loaded: Loaded, at?: number): Promise<RunState> {
-    const { runId } = loaded.row;
-    try {
-      return restore(runId, loaded).state;
-    } catch (error) {
-      if (!loaded.checkpoint) throw error;
-      const tail = await this.store.records(runId, 0, (at ?? loaded.row.seq) + 1);
-      return restore(runId, { tail }).state;
-    }
+    const loaded = await loadRun(this.store, runId);
+    return { state: await stateOf(this.store, loaded), loaded };
   }
 
   #checkRunning(): void {
     if (this.#stopping) throw new AbstractRuntimeError("RUNTIME_STOPPED", {});
   }
 
-  #notify(runId: string): void {
-    for (const listener of this.#listeners) listener(runId);
+  #started(runs: readonly NewRun[]): void {
+    if (this.#events.hears("record"))
+      for (const { row, record } of runs) this.#events.emit("record", decodeRecord(row.runId, record));
+    if (this.#events.hears("run")) for (const { row } of runs) this.#events.emit("run", { ...row });
   }
 
-  /** Hears of changes of a run from now on. */
-  #changed(runId: string): { within(ms: number): Promise<void>; forget(): void } {
-    let heard = false;
-    let wake: (() => void) | undefined;
-    const listener = (changed: string): void => {
-      if (changed !== runId && changed !== "") return;
-      heard = true;
-      wake?.();
-    };
-    this.#listeners.add(listener);
-    return {
-      within: (ms) =>
-        new Promise((resolve) => {
-          const timer = this.#host.clock.setTimer(() => resolve(), ms, true);
-          wake = () => {
-            timer.cancel();
-            resolve();
-          };
-          if (heard) wake();
-        }),
-      forget: () => void this.#listeners.delete(listener),
-    };
-  }
-}
-
-function isWorkflow(value: unknown): value is Workflow {
-  const { id, nodes, effects } = (typeof value === "object" && value !== null ? value : {}) as Partial<Workflow>;
-  return typeof id === "string" && nodes instanceof Map && effects instanceof Map;
-}
-
-/** @throws INVALID_OPTION */
-/** A logger that throws is the host's mistake, and must not end what it was told of. */
-function guarded(log: Logger): Logger {
-  const safely =
-    (level: keyof Logger) =>
-    (message: string, fields?: Record<string, unknown>): void => {
-      try {
-        log[level](message, fields);
-      } catch {
-        // There is nobody left to tell.
-      }
-    };
-  return { debug: safely("debug"), info: safely("info"), warn: safely("warn"), error: safely("error") };
-}
-
-/** How long the event loop has been kept since it last had its turn. */
-function loopBusyMs(clock: Clock): () => number {
-  let since: number | undefined;
-  return () => {
-    const now = clock.now();
-    if (since === undefined) {
-      since = now;
-      setImmediate(() => {
-        since = undefined;
-      });
+  #committed(records: readonly LedgerRecord[], row: RunRow): void {
+    for (const record of records) {
+      this.#events.emit("record", record);
+      if (record.kind.startsWith("run_") || record.kind === "parked")
+        this.#changes.tell(record.runId, record.kind === "run_completed" ? record.data.output : undefined);
     }
-    return now - since;
-  };
+    if (this.#events.hears("run")) this.#events.emit("run", { ...row });
+  }
 }
 
-function checkNumber(option: string, value: unknown, least: number): void {
-  if (value === undefined || (typeof value === "number" && value >= least)) return;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} must be a number from ${least}` });
-}
-
-function outcomeOf(state: RunState): Json {
-  const { runId } = state;
-  if (state.status === "failed")
-    throw new AbstractRuntimeError("RUN_FAILED", { runId, problem: state.error?.message ?? "" }, state.error);
-  if (state.status === "cancelled")
-    throw new AbstractRuntimeError("RUN_CANCELLED", {
-      runId,
-      ...(state.cancelling?.reason === undefined ? {} : { reason: state.cancelling.reason }),
-    });
-  return state.output ?? null;
-}
-
-function blockedError(runId: string, { blocked }: Loaded): AbstractRuntimeError {
-  const { code, problem, quarantine } = blocked as NonNullable<Loaded["blocked"]>;
-  return quarantine
-    ? new AbstractRuntimeError("RUN_QUARANTINED", { runId, problem })
-    : new AbstractRuntimeError("RUN_BLOCKED", { runId, code, problem });
-}
+/** Statuses of runs that have not ended. */
+const live: readonly RunStatus[] = ["running", "waiting"];
+/** What says that a run is not any more what a query found. */
+const moved = ["RUN_ENDED", "RUN_NOT_FOUND", "NOT_FAILED", "RETRY_REFUSED"] as const;
+/** A run that has been due for so many polls is overdue. */
+const overduePolls = 5;

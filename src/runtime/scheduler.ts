@@ -7,8 +7,12 @@ import { Driver, type DriveHost, type DriveResult } from "../kernel/drive.ts";
 import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
 import { restore } from "../kernel/fold.ts";
 import type { Begun } from "../kernel/begin.ts";
-import type { RunState } from "../kernel/run.ts";
+import type { RunRow, RunState } from "../kernel/run.ts";
 import type { Capability, Lease, Loaded } from "../kernel/store.ts";
+import type { Counters } from "./health.ts";
+
+/** Is told what is nobody's exception. */
+type Report = (message: string, fields: { error?: unknown; runId?: string }) => void;
 
 export interface SchedulerOptions {
   /** Longest time between two looks into the store, in milliseconds: the safety net under wake-ups. Default: 1,000. */
@@ -17,9 +21,26 @@ export interface SchedulerOptions {
   concurrency?: number;
   /** How long this worker counts as alive without renewing, in milliseconds. Default: 30,000. */
   leaseMs?: number;
+  /** Effects of a type that execute at the same time in this process, by type. Default: no limit. */
+  effectConcurrency?: Readonly<Record<string, number>>;
 }
 
-export const schedulerDefaults: Required<SchedulerOptions> = { pollMs: 1_000, concurrency: 100, leaseMs: 30_000 };
+export const schedulerDefaults: Required<SchedulerOptions> = {
+  pollMs: 1_000,
+  concurrency: 100,
+  leaseMs: 30_000,
+  effectConcurrency: {},
+};
+
+/** Longest pause between two looks while the store cannot be reached. */
+const longestPauseMs = 30_000;
+
+/** `epoch` is known once the run is. */
+interface Holding {
+  runId: string;
+  epoch?: number;
+  settled: Promise<unknown>;
+}
 
 interface Driving {
   driver: Driver;
@@ -33,23 +54,51 @@ export class Scheduler {
   readonly #background: boolean;
   readonly #driving = new Map<string, Driving>();
   /** What is under way with runs that are, or may be, leased to this worker: from before the call that leases one to its last commit. */
-  readonly #held = new Set<{ runId: string; settled: Promise<unknown> }>();
-  /** Leases of runs that could not be driven on, and when to hand them back: not at once, or they would fail in a hot loop. */
-  readonly #failed = new Map<string, { lease: Lease; at: number }>();
+  readonly #held = new Set<Holding>();
+  /** Leases of runs that could not be driven on. They are handed back after a rest, or they would fail in a hot loop. */
+  readonly #failed = new Map<string, { lease: Lease; rested: boolean }>();
   /** A call failed that may have leased runs to this worker all the same. Nobody would drive them. */
   #adrift = false;
+  readonly #report: Report;
+  readonly counters: Counters = {
+    looks: 0,
+    claimed: 0,
+    parked: 0,
+    completed: 0,
+    failed: 0,
+    cancelled: 0,
+    blocked: 0,
+    errors: 0,
+  };
+  /** Looks that failed since one succeeded. */
+  #failures = 0;
+  /** Position of the last message of the store that drivers were told of. */
+  #newsSeen = 0;
+  #newsTimer: Timer | undefined;
+  #unhear: () => void = () => undefined;
   #timer: Timer | undefined;
   #renewal: Timer | undefined;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   #stopped = false;
   #retired = false;
+  /** What the store's clock is ahead of this process's. */
   #clockOffset = 0;
+  /** What the store told last: what it gave as due then is due here, whatever this process's clock says. */
+  #storeNow = Number.NEGATIVE_INFINITY;
+  /** By this process's clock, counted from before the call; and by the store's. */
   #leaseUntil = 0;
+  #storeLeaseUntil = 0;
+  /** How often the leases had run out when they were renewed. Another worker may have taken any of the runs, and lost it again. */
+  lapses = 0;
 
   /** @param background Whether due runs are claimed by itself; otherwise only what is handed over is driven. */
   constructor(host: DriveHost, worker: Capability, options: Required<SchedulerOptions>, background: boolean) {
     this.#host = host;
+    this.#report = (message, fields) => {
+      this.counters.errors += 1;
+      host.report?.(message, fields);
+    };
     this.#worker = worker;
     this.#options = options;
     this.#background = background;
@@ -61,15 +110,37 @@ export class Scheduler {
 
   /** By the store's clock. */
   now(): number {
-    return this.#host.clock.now() + this.#clockOffset;
+    return Math.max(this.#host.clock.now() + this.#clockOffset, this.#storeNow);
   }
 
+  /** By both clocks: this process's may have been set back, and the store's is known only as well as its answers are quick. */
   holdsLeases(): boolean {
-    return this.#host.clock.now() < this.#leaseUntil;
+    return this.#host.clock.now() < this.#leaseUntil && this.now() < this.#storeLeaseUntil;
+  }
+
+  /** Keeps what is ahead of what within the bounds that a call gives: the store told `now` between its sending and its answer. */
+  #told(now: number, sentAt: number): void {
+    const answeredAt = this.#host.clock.now();
+    this.#clockOffset = Math.min(Math.max(this.#clockOffset, now - answeredAt), now - sentAt);
+    this.#storeNow = now;
+  }
+
+  get leaseUntil(): number {
+    return this.#storeLeaseUntil;
+  }
+
+  /** What is driven here, and what executes for it. */
+  get drivers(): Driver[] {
+    return [...this.#driving.values()].map(({ driver }) => driver);
   }
 
   async start(): Promise<void> {
     await this.renew();
+    this.#newsSeen = (await this.#host.store.news(this.workerId, Number.MAX_SAFE_INTEGER)).position;
+    this.#unhear = this.#host.store.hear(() => {
+      if (this.#driving.size > 0) void this.#readNews();
+      this.look();
+    });
     this.#keepRenewing();
     if (this.#background) this.look();
   }
@@ -107,22 +178,39 @@ export class Scheduler {
     return [...this.#held].find((held) => held.runId === runId)?.settled;
   }
 
-  /** Claims one run, due or not, and drives it. Undefined when it cannot be claimed. */
-  async claim(runId: string, maxSteps?: number): Promise<DriveResult | undefined> {
+  /**
+   * Claims one run, due or not, and drives it. Undefined when it cannot be claimed.
+   *
+   * @param worker Default: this worker as it is.
+   */
+  async claim(runId: string, maxSteps?: number, worker: Capability = this.#worker): Promise<DriveResult | undefined> {
     if (this.#adrift) await this.#findAdrift();
-    return this.#hold(runId, async () => {
-      const [loaded] = await this.#leasing(this.#host.store.claim(this.#worker, { limit: 1, runId }));
+    return this.#hold(runId, undefined, async (entry) => {
+      const [loaded] = await this.#claim({ limit: 1, runId }, worker);
+      entry.epoch = loaded?.lease?.epoch ?? 0;
       return loaded && this.#drive(loaded, maxSteps);
     });
+  }
+
+  /** Carries out what was asked of a run and takes none of its code, nor a slot of its queue. */
+  async apply({ runId, queue }: RunRow): Promise<void> {
+    const { workerId, fingerprint } = this.#worker;
+    await this.claim(runId, 0, { workerId, fingerprint, ...(queue === undefined ? {} : { queues: { [queue]: {} } }) });
   }
 
   /**
    * Creates a run and drives it. The first steps may share the transaction that creates it; nothing leaves the process before it is
    * durable. With `mayExist`, a run that exists is left alone and the answer is false.
    */
-  begin(begun: Begun, mayExist: boolean): Promise<DriveResult | undefined | false> {
-    return this.#hold(begun.row.runId, async () => {
-      const creating = this.#leasing(this.#host.store.create([begun], this.workerId));
+  begin(begun: Begun, mayExist: boolean, created: () => void): Promise<DriveResult | undefined | false> {
+    return this.#hold(begun.row.runId, 1, async () => {
+      const creating = this.#leasing(
+        // Told before the steps that share its transaction.
+        this.#host.store.create([begun], this.workerId).then((answer) => {
+          if (answer[0]) created();
+          return answer;
+        }),
+      );
       // Awaited below in every case, but not before the first steps have run.
       creating.catch(() => undefined);
       if (mayExist && !(await creating)[0]) return false;
@@ -151,13 +239,16 @@ export class Scheduler {
       const driver = new Driver(this.#host, { ...loaded, lease }, restored, begun?.created);
       const done = driver.drive(maxSteps);
       this.#driving.set(runId, { driver, done });
+      this.#newsTimer ??= this.#host.clock.setTimer(() => this.#keepReadingNews(), this.#options.pollMs);
       if (this.#stopped) driver.stop();
-      return await done;
+      const result = await done;
+      this.#count(result);
+      return result;
     } catch (error) {
-      if (this.#background) this.#failed.set(runId, { lease, at: this.#host.clock.now() + this.#options.pollMs });
+      if (this.#background) this.#rest(runId, lease);
       else {
         await this.#leasing(this.#handBack(runId, lease)).catch((unreached: unknown) =>
-          this.#host.log.error("a lease could not be handed back", { runId, error: unreached }),
+          this.#report("a lease could not be handed back", { runId, error: unreached }),
         );
       }
       throw error;
@@ -166,14 +257,56 @@ export class Scheduler {
     }
   }
 
-  #hold<T>(runId: string, action: () => Promise<T>): Promise<T> {
-    const settled = action();
-    const entry = { runId, settled };
+  /** By a timer, which goes on when a clock is set back. */
+  #rest(runId: string, lease: Lease): void {
+    const entry = { lease, rested: false };
+    this.#failed.set(runId, entry);
+    this.#host.clock.setTimer(() => {
+      entry.rested = true;
+      this.look();
+    }, this.#options.pollMs);
+  }
+
+  #count({ end, state }: DriveResult): void {
+    if (end === "ended" && state.status !== "running") this.counters[state.status] += 1;
+    else if (end === "parked" || end === "blocked") this.counters[end] += 1;
+  }
+
+  /** Messages from other processes are heard of by looking, all at once: nothing else would wake a driver before its effect settles. */
+  #keepReadingNews(): void {
+    this.#newsTimer = undefined;
+    if (this.#driving.size === 0 || this.#retired) return;
+    void this.#readNews();
+    this.#newsTimer = this.#host.clock.setTimer(() => this.#keepReadingNews(), this.#options.pollMs);
+  }
+
+  async #readNews(): Promise<void> {
+    try {
+      const { runIds, position } = await this.#host.store.news(this.workerId, this.#newsSeen);
+      this.#newsSeen = Math.max(this.#newsSeen, position);
+      for (const runId of runIds) this.#driving.get(runId)?.driver.nudge();
+    } catch (error) {
+      if (!this.#retired) this.#report("the store could not be asked for news", { error });
+    }
+  }
+
+  #hold<T>(runId: string, epoch: number | undefined, action: (entry: Holding) => Promise<T>): Promise<T> {
+    const entry: Holding = { runId, settled: Promise.resolve(), ...(epoch === undefined ? {} : { epoch }) };
     this.#held.add(entry);
+    const settled = action(entry);
+    entry.settled = settled;
     return settled.finally(() => {
       this.#held.delete(entry);
       if (this.#held.size < this.#options.concurrency) this.look();
     });
+  }
+
+  async #claim(options: { limit: number; runId?: string }, worker = this.#worker): Promise<Loaded[]> {
+    const sentAt = this.#host.clock.now();
+    const claimed = await this.#leasing(this.#host.store.claim(worker, options));
+    for (const { now } of claimed) this.#told(now, sentAt);
+    this.counters.claimed += claimed.length;
+    return claimed;
   }
 
   async #leasing<T>(call: Promise<T>): Promise<T> {
@@ -203,6 +336,8 @@ export class Scheduler {
     for (const { driver } of this.#driving.values()) driver.abort(new AbstractRuntimeError("RUNTIME_STOPPED", {}));
     await settled;
     this.#retired = true;
+    this.#unhear();
+    this.#newsTimer?.cancel();
     this.#renewal?.cancel();
     await this.#host.store.retire(this.workerId);
   }
@@ -227,7 +362,7 @@ export class Scheduler {
     } catch (error) {
       const newer = isError(error, "FORMAT_NEWER");
       if (!newer && !isError(error, "RECORD_CORRUPT")) throw error;
-      this.#host.log.error(newer ? "a run was written by newer code" : "a run is damaged and was quarantined", { runId, error });
+      this.#report(newer ? "a run was written by newer code" : "a run is damaged and was quarantined", { runId, error });
       const blocked = { code: error.code, problem: error.problem, fingerprint: this.#host.fingerprint, quarantine: !newer };
       await this.#host.store.release(runId, lease, { blocked });
       return undefined;
@@ -235,28 +370,40 @@ export class Scheduler {
   }
 
   async #claimDue(): Promise<void> {
+    this.counters.looks += 1;
     try {
       if (this.#adrift) await this.#findAdrift();
-      for (const [runId, { lease, at }] of this.#failed) if (at <= this.#host.clock.now()) await this.#handBack(runId, lease);
+      for (const [runId, { lease, rested }] of this.#failed) if (rested) await this.#handBack(runId, lease);
       for (;;) {
         const limit = this.#options.concurrency - this.#held.size;
         if (limit <= 0 || this.#stopped) return;
-        const claimed = await this.#leasing(this.#host.store.claim(this.#worker, { limit }));
+        const claimed = await this.#claim({ limit });
         for (const loaded of claimed) {
           const { runId } = loaded.row;
-          this.#hold(runId, () => this.#drive(loaded)).catch((error: unknown) =>
-            this.#host.log.error("a run could not be driven on", { runId, error }),
+          this.#hold(runId, loaded.lease?.epoch, () => this.#drive(loaded)).catch((error: unknown) =>
+            this.#report("a run could not be driven on", { runId, error }),
           );
         }
         if (claimed.length < limit) break;
       }
+      const sentAt = this.#host.clock.now();
       const { at, now } = await this.#host.store.nextDue(this.#worker);
+      this.#told(now, sentAt);
       const delayMs = at === undefined ? this.#options.pollMs : Math.min(this.#options.pollMs, Math.max(0, at - now));
+      this.#failures = 0;
       this.#schedule(delayMs);
     } catch (error) {
-      this.#host.log.error("the store could not be asked for due runs", { error });
-      this.#schedule(this.#options.pollMs);
+      this.#report("the store could not be asked for due runs", { error });
+      this.#schedule(this.#backoffMs());
     }
+  }
+
+  /** Longer with each failure, and never quite the same: many workers wait for the same store. */
+  #backoffMs(): number {
+    this.#failures += 1;
+    const { pollMs } = this.#options;
+    const longest = Math.max(pollMs, longestPauseMs);
+    return Math.min(longest, pollMs * 2 ** (this.#failures - 1)) * (0.8 + 0.4 * this.#host.ids.random());
   }
 
   #schedule(delayMs: number): void {
@@ -271,9 +418,8 @@ export class Scheduler {
       for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
         const page = await store.query({ holder: this.workerId, limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
         for (const { runId } of page.runs) {
-          if (this.#knows(runId)) continue;
           const lease = (await store.load(runId))?.lease;
-          if (lease?.workerId === this.workerId && !this.#knows(runId)) await store.release(runId, lease, {});
+          if (lease?.workerId === this.workerId && !this.#knows(runId, lease.epoch)) await store.release(runId, lease, {});
         }
         cursor = page.next;
       }
@@ -283,8 +429,13 @@ export class Scheduler {
     }
   }
 
-  #knows(runId: string): boolean {
-    return this.#failed.has(runId) || [...this.#held].some((held) => held.runId === runId);
+  /** Whether this lease is being used here, or is kept for a while. One that a claim under way may be about is looked at again later. */
+  #knows(runId: string, epoch: number): boolean {
+    if (this.#failed.get(runId)?.lease.epoch === epoch) return true;
+    const held = [...this.#held].filter((entry) => entry.runId === runId);
+    const isPending = held.some((entry) => entry.epoch === undefined);
+    if (isPending) this.#adrift = true;
+    return isPending || held.some((entry) => entry.epoch === epoch);
   }
 
   /** Does nothing when the lease was lost. */
@@ -296,18 +447,23 @@ export class Scheduler {
   /** @throws What the store rejects with. */
   async renew(): Promise<void> {
     const before = this.#host.clock.now();
+    const lapsed = this.#leaseUntil > 0 && !this.holdsLeases();
     const now = await this.#host.store.renew(this.workerId, this.#options.leaseMs);
-    this.#clockOffset = now - this.#host.clock.now();
+    if (lapsed || (this.#storeLeaseUntil > 0 && now >= this.#storeLeaseUntil)) this.lapses += 1;
+    this.#told(now, before);
     // Counted from before the call: the store's own count began later.
     this.#leaseUntil = before + this.#options.leaseMs;
+    this.#storeLeaseUntil = now + this.#options.leaseMs;
   }
 
   #keepRenewing(): void {
     this.#renewal = this.#host.clock.setTimer(async () => {
       try {
         await this.renew();
+        // Renewed for ever, a lease that nobody here knows of would keep its run from everybody.
+        if (this.#adrift) await this.#findAdrift();
       } catch (error) {
-        this.#host.log.error("the worker's lease could not be renewed", { error });
+        this.#report("the worker's lease could not be renewed", { error });
         // Others may have taken the runs: what executes for them is to stop.
         const lost = (runId: string) =>
           new AbstractRuntimeError("CONFLICT", { runId, problem: "the lease of its worker ran out" });

@@ -1,7 +1,7 @@
 /** A run as users see it: a copy of its state, with what the store knows beside it. */
 import type { ErrorData } from "../kernel/errors.ts";
 import { cloneJson, type Json, type JsonObject } from "../kernel/json.ts";
-import { type RunState, type RunStatus, statusOf, type WaitState, wakeAtOf } from "../kernel/run.ts";
+import { isEnded, type RunState, type RunStatus, statusOf, type WaitState, wakeAtOf } from "../kernel/run.ts";
 import type { Blocked } from "../kernel/store.ts";
 
 export interface Run<Vars = JsonObject, Output = Json> {
@@ -25,6 +25,17 @@ export interface Run<Vars = JsonObject, Output = Json> {
   /** When it goes on by itself, in milliseconds since 1970; null when only a message can move it. */
   readonly wakeAt: number | null;
   readonly seq: number;
+  /** A cancel was asked for; `cleaning` while the nodes from the workflow's `onCancel` on run. Stays after the end. */
+  readonly cancelling?: { readonly reason?: string; readonly cleaning?: true };
+  /** What it had done is being undone, or was before it ended. */
+  readonly undoing?: { readonly error?: ErrorData; readonly output?: Json };
+  /** What could not be undone. */
+  readonly undoFailures?: readonly { readonly effectId: string; readonly type: string; readonly error: ErrorData }[];
+  /** How often it was tried again after it had failed. */
+  readonly retries: number;
+  readonly queue?: string;
+  readonly queueKey?: string;
+  readonly priority: number;
   readonly parentRunId?: string;
   readonly actorId?: string;
   readonly sessionId?: string;
@@ -33,8 +44,9 @@ export interface Run<Vars = JsonObject, Output = Json> {
 }
 
 export function viewOf(state: RunState, blocked?: Blocked, wakeAt: number | null = wakeAtOf(state)): Run {
-  const waits = Object.values(state.open).flatMap(({ id, wait }) =>
-    wait ? [{ ...cloneJson(wait as unknown as JsonObject), effectId: id } as never] : [],
+  const open = isEnded(state) ? [] : [...state.open.values()];
+  const waits = open.flatMap(({ id, wait, phase }) =>
+    wait && phase !== "failed" ? [{ ...cloneJson(wait as unknown as JsonObject), effectId: id } as never] : [],
   );
   return {
     runId: state.runId,
@@ -51,6 +63,13 @@ export function viewOf(state: RunState, blocked?: Blocked, wakeAt: number | null
     ...(blocked ? { blocked } : {}),
     wakeAt,
     seq: state.seq,
+    ...(state.cancelling ? { cancelling: { ...state.cancelling } } : {}),
+    ...(state.undoing ? { undoing: { ...state.undoing } } : {}),
+    ...(state.undoFailures ? { undoFailures: [...state.undoFailures] } : {}),
+    retries: state.retries ?? 0,
+    ...(state.queue === undefined ? {} : { queue: state.queue }),
+    ...(state.queueKey === undefined ? {} : { queueKey: state.queueKey }),
+    priority: state.priority ?? 0,
     ...(state.parent ? { parentRunId: state.parent.runId } : {}),
     ...(state.actorId === undefined ? {} : { actorId: state.actorId }),
     ...(state.sessionId === undefined ? {} : { sessionId: state.sessionId }),

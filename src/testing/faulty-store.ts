@@ -91,5 +91,5 @@ export function faultyStore(inner: Store, plan: readonly Fault[]): FaultyStore {
   const carryOut = (faults: readonly Fault[], answer: Promise<unknown>): Promise<unknown> =>
     faults.length === 0 ? answer : answer.then(async (value) => befall(faults).then(() => value));
 
-  return { ...wrapStore(inner.name, forward), calls };
+  return { ...wrapStore(inner.name, forward), hear: (heard) => inner.hear(heard), calls };
 }

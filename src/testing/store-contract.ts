@@ -6,9 +6,16 @@ import { AbstractRuntimeError } from "../kernel/errors.ts";
 import type { Store } from "../kernel/store.ts";
 import { type TestClock, testClock } from "./clock.ts";
 import { commitCases } from "./contract/commits.ts";
+import { failureCases } from "./contract/failures.ts";
+import { hearingCases } from "./contract/hearing.ts";
 import { lifetimeCases } from "./contract/lifetime.ts";
 import { mailboxCases } from "./contract/mailbox.ts";
+import { parkingCases } from "./contract/parking.ts";
+import { queryCases } from "./contract/querying.ts";
+import { queueCases } from "./contract/queues.ts";
 import { readingCases } from "./contract/reading.ts";
+import { recallCases } from "./contract/recalls.ts";
+import { waitCases } from "./contract/waits.ts";
 import { workerCases } from "./contract/workers.ts";
 import { type Case, World } from "./contract/world.ts";
 import { callStore, wrapStore } from "./wrap-store.ts";
@@ -57,9 +64,16 @@ export function storeContract(name: string, open: OpenStore, suite: Suite = glob
   }
   const parts = {
     workers: workerCases,
+    queues: queueCases,
     commits: commitCases,
     mailbox: mailboxCases,
+    parking: parkingCases,
+    recalls: recallCases,
+    waits: waitCases,
+    failures: failureCases,
+    hearing: hearingCases,
     reading: readingCases,
+    querying: queryCases,
     lifetime: lifetimeCases,
   };
   suite.describe(`store contract: ${name}`, () => {
@@ -88,7 +102,7 @@ async function inWorld(test: Case, open: OpenStore, restless: boolean): Promise<
   const opened = await open({ clock });
   try {
     const store = restless ? restlessStore(opened, clock) : opened.store;
-    await test(new World(store, clock, restless ? undefined : opened.reopen?.bind(opened)));
+    await test(new World(store, clock, restless ? undefined : opened.reopen?.bind(opened), restless));
   } finally {
     await opened.close();
   }
@@ -105,13 +119,15 @@ function restlessStore({ store, reopen }: OpenedStore, clock: TestClock): Store 
   let underWay = 0;
   let closed = false;
   let opening: Promise<void> = Promise.resolve();
+  const listeners = new Map<object, { heard: () => void; stop: () => void }>();
   const open = async (): Promise<void> => {
     current = await (reopen as () => Promise<Store>)();
+    for (const listener of listeners.values()) listener.stop = current.hear(listener.heard);
     for (const [workerId, expiresAt] of expiries) {
       if (expiresAt > clock.now()) await current.renew(workerId, expiresAt - clock.now());
     }
   };
-  return wrapStore(store.name, async (method, args) => {
+  const wrapped = wrapStore(store.name, async (method, args) => {
     if (underWay === 0 && !closed) opening = open();
     closed ||= method === "close";
     underWay += 1;
@@ -124,4 +140,13 @@ function restlessStore({ store, reopen }: OpenedStore, clock: TestClock): Store 
       underWay -= 1;
     }
   });
+  const hear = (heard: () => void): (() => void) => {
+    const key = {};
+    listeners.set(key, { heard, stop: current.hear(heard) });
+    return () => {
+      listeners.get(key)?.stop();
+      listeners.delete(key);
+    };
+  };
+  return { ...wrapped, hear };
 }

@@ -1,14 +1,16 @@
 /** A store made of one function that sees every call. */
 import type { Store } from "../kernel/store.ts";
 
+/** The calls of a store: what answers with a promise. */
 export type StoreMethod = {
-  [Name in keyof Store]: Store[Name] extends (...args: never[]) => unknown ? Name : never;
+  [Name in keyof Store]: Store[Name] extends (...args: never[]) => Promise<unknown> ? Name : never;
 }[keyof Store];
 
 export function wrapStore(name: string, forward: (method: StoreMethod, args: readonly unknown[]) => Promise<unknown>): Store {
   const methods = Object.keys(forwarded) as StoreMethod[];
   const wrapped = methods.map((method) => [method, (...args: unknown[]) => forward(method, args)]);
-  return { ...Object.fromEntries(wrapped), name };
+  // Nobody is told anything: hints may be lost.
+  return { ...Object.fromEntries(wrapped), name, hear: () => () => undefined };
 }
 
 export function callStore(store: Store, method: StoreMethod, args: readonly unknown[]): Promise<unknown> {
@@ -27,6 +29,8 @@ const forwarded: Record<StoreMethod, true> = {
   lift: true,
   nextDue: true,
   mail: true,
+  news: true,
+  listeners: true,
   load: true,
   records: true,
   checkpoints: true,

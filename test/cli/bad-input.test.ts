@@ -15,6 +15,7 @@ beforeAll(async () => {
   await line.ar("run", approval, "--id", "waiting-2", "--vars", vars);
   await line.ar("run", approval, "--id", "ended-1", "--vars", vars);
   await line.ar("respond", "ended-1", "yes", "--file", approval);
+  await line.ar("run", several, "--workflow", "failing", "--id", "failed-1");
   await line.ar("run", several, "--workflow", "many", "--id", "many-1");
   await line.ar("run", several, "--workflow", "parent", "--id", "parent-1");
   writeFileSync(line.path("text.db"), "This is a text, and not a database at all. ".repeat(30));
@@ -211,6 +212,97 @@ test.each<[what: string, args: () => string[], exitCode: number, said: RegExp]>(
     2,
     /^INVALID_OPTION: run waiting-1 is one of workflow "approval"/,
   ],
+
+  ["a run without a key", () => ["signal", "waiting-1"], 2, /^INVALID_OPTION: missing required argument 'key'/],
+  ["a key of nothing", () => ["signal", "waiting-1", ""], 2, /^INVALID_OPTION: key must be well-formed text of 1 to 500/],
+  ["a key that is too long", () => ["emit", "k".repeat(501)], 2, /^INVALID_OPTION: key must be well-formed text/],
+  ["an id of nothing", () => ["signal", "waiting-1", "go", "--id", ""], 2, /^INVALID_OPTION: id must be well-formed text/],
+  ["a payload that is not JSON", () => ["signal", "waiting-1", "go", "{amount: 5}"], 2, /^INVALID_OPTION: PAYLOAD is not JSON/],
+  [
+    "an emitted payload that is not JSON",
+    () => ["emit", "go", "[5"],
+    2,
+    /^INVALID_OPTION: PAYLOAD is not JSON.+\nWrite it as one word/,
+  ],
+  ["an event for a run that ended", () => ["signal", "ended-1", "go"], 1, /^RUN_ENDED: run ended-1 has ended \(completed\)/],
+  [
+    "an event for a run that failed",
+    () => ["signal", "failed-1", "go"],
+    1,
+    /^RUN_ENDED: .+\nNothing was changed; `abstractruntime retry failed-1` lets it go on\.\n$/,
+  ],
+  ["an event for no run", () => ["signal", "no-such-run", "go"], 1, /^RUN_NOT_FOUND: /],
+  ["an emit to no store", () => ["emit", "go", "--store", `sqlite:${at("none.db")}`], 1, /^STORE_UNAVAILABLE: /],
+  ...["cancel", "pause", "unpause", "retry"].flatMap((name): [string, () => string[], number, RegExp][] => [
+    [`${name}: nothing`, () => [name], 2, /^INVALID_OPTION: it is not said which runs are meant\.\nName them, `abstractruntime/],
+    [`${name}: no run like that`, () => [name, "no-such-run"], 1, /^RUN_NOT_FOUND: /],
+    [`${name}: an empty id`, () => [name, ""], 1, /^RUN_NOT_FOUND: /],
+    [`${name}: a short beginning`, () => [name, "end"], 2, /^INVALID_OPTION: "end" is too short/],
+    [
+      `${name}: both`,
+      () => [name, "waiting-1", "--workflow", "approval"],
+      2,
+      /^INVALID_OPTION: runs are both named and described/,
+    ],
+    [`${name}: an unknown status`, () => [name, "--status", "wating"], 2, /^INVALID_OPTION: --status "wating" is unknown/],
+    [
+      `${name}: a wrong status`,
+      () => [name, "--status", "completed"],
+      2,
+      /^INVALID_OPTION: \w+ is not for runs that are completed/,
+    ],
+    [`${name}: an unknown option`, () => [name, "waiting-1", "--qeue", "x"], 2, /^INVALID_OPTION: unknown option '--qeue'/],
+    [`${name}: no store`, () => [name, "--queue", "x", "--store", `sqlite:${at("none.db")}`], 1, /^STORE_UNAVAILABLE: /],
+    [`${name}: a run that ended`, () => [name, "ended-1"], 1, /^(RUN_ENDED|NOT_FAILED): run ended-1 has/],
+  ]),
+  ["a reason that nobody reads", () => ["retry", "failed-1", "--reason", "x"], 2, /^INVALID_OPTION: unknown option '--reason'/],
+  ["a retry of a run that waits", () => ["retry", "waiting-1"], 1, /^NOT_FAILED: run waiting-1 has not failed \(status /],
+
+  ["a tree of nothing", () => ["tree"], 2, /^INVALID_OPTION: missing required argument 'run'/],
+  ["a tree of no run", () => ["tree", "no-such-run"], 1, /^RUN_NOT_FOUND: /],
+  ["a tree of no size", () => ["tree", "waiting-1", "--limit", "-1"], 2, /^INVALID_OPTION: --limit "-1" is not a whole number/],
+  ["health of something", () => ["health", "waiting-1"], 2, /^INVALID_OPTION: too many arguments for 'health'/],
+  ["health of no store", () => ["health", "--store", `sqlite:${at("none.db")}`], 1, /^STORE_UNAVAILABLE: /],
+  ["a check of nothing", () => ["check"], 2, /^INVALID_OPTION: missing required argument 'files'/],
+  [
+    "a check of no file",
+    () => ["check", fixture("severl.ts")],
+    2,
+    /^FILE_INVALID: .+there is no such file\.\nDid you mean "several\.ts"/,
+  ],
+  ["a check of one bad file", () => ["check", several, at("empty.ts")], 2, /^FILE_INVALID: .+it exports no workflow/],
+  ["a check over no store", () => ["check", several, "--store", `sqlite:${at("none.db")}`], 1, /^STORE_UNAVAILABLE: /],
+  ["why with no file", () => ["why", "waiting-1", "--file", at("none.ts")], 2, /^FILE_INVALID: /],
+
+  [
+    "an unknown action",
+    () => ["schedules", "puase", "x"],
+    2,
+    /^INVALID_OPTION: "puase" is nothing to do.+\nDid you mean "pause"\?/,
+  ],
+  ["an action without its schedule", () => ["schedules", "pause"], 2, /^INVALID_OPTION: it is not said which schedule to pause/],
+  ["a list of one", () => ["schedules", "list", "x"], 2, /^INVALID_OPTION: list takes no id/],
+  [
+    "no such schedule",
+    () => ["schedules", "show", "x"],
+    1,
+    /^SCHEDULE_NOT_FOUND: .+\nList them with `abstractruntime schedules /,
+  ],
+  ["no such schedule to delete", () => ["schedules", "delete", "x"], 1, /^SCHEDULE_NOT_FOUND: /],
+  [
+    "a schedule of a wrong name",
+    () => ["schedules", "unpause", "a~b"],
+    1,
+    /^SCHEDULE_NOT_FOUND|^SCHEDULE_INVALID|^INVALID_OPTION/,
+  ],
+  ["a trigger without code", () => ["schedules", "trigger", "x"], 2, /^INVALID_OPTION: a run is started with the code/],
+  ["a trigger of no schedule", () => ["schedules", "trigger", "x", "--file", several], 1, /^SCHEDULE_NOT_FOUND: /],
+  [
+    "a file that is of no use",
+    () => ["schedules", "pause", "x", "--file", several],
+    2,
+    /^INVALID_OPTION: --file and --key are for trigger/,
+  ],
 ])("%s", async (_, args, exitCode, said) => {
   const plain = await line.ar(...args());
   expect(plain.err).toMatch(said);
@@ -233,6 +325,9 @@ test.each<[what: string, args: () => string[], exitCode: number, said: RegExp]>(
 
 test("what was refused changed nothing", async () => {
   expect((await line.ar("show", "waiting-1", "--json")).json).toMatchObject({ status: "waiting", vars: { topic: "Durability" } });
+  expect((await line.ar("show", "failed-1", "--json")).json).toMatchObject({ status: "failed", retries: 0 });
+  for (const runId of ["waiting-1", "ended-1", "failed-1"])
+    expect((await line.ar("why", runId)).out).not.toMatch(/on its way|mailbox/i);
   expect((await line.ar("verify")).code).toBe(0);
   expect(existsSync(at("none.db"))).toBe(false);
 });

@@ -1,5 +1,5 @@
 // What each command says of runs in every state.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CommandLine, fixture, key } from "./command-line.ts";
 
@@ -136,7 +136,25 @@ test("an interrupted run is handed back, and says as data how to go on", async (
   expect(code).toBe(130);
 });
 
-test.each(["run", "ls", "show", "why", "respond", "ledger", "verify", "graph"])("%s --help has an example", async (name) => {
+const commands = readdirSync("src/cli")
+  .filter((name) => readFileSync(`src/cli/${name}`, "utf8").includes(": AddCommand"))
+  .map((name) => name.replace(".ts", ""));
+
+test("docs/cli.md names every command and every option", async () => {
+  expect(commands.length).toBeGreaterThan(15);
+  const text = readFileSync("docs/cli.md", "utf8");
+  const listed = [...text.matchAll(/^\| `(\w+)/gm)].map(([, name]) => name);
+  expect(listed.sort()).toEqual(commands.sort());
+  const help = (await line.ar("--help")).out;
+  for (const name of commands) {
+    expect(help).toMatch(new RegExp(`^  ${name} `, "m"));
+    const own = (await line.ar(name, "--help")).out.split("Global Options:")[0] ?? "";
+    for (const [, option = ""] of own.matchAll(/^ {2}(--[a-z-]+)/gm))
+      expect({ name, option, told: text.includes(option) }).toEqual({ name, option, told: true });
+  }
+});
+
+test.each(commands)("%s --help has an example", async (name) => {
   const { out, code } = await line.ar(name, "--help");
   expect(out).toMatch(
     new RegExp(
@@ -148,7 +166,20 @@ test.each(["run", "ls", "show", "why", "respond", "ledger", "verify", "graph"])(
 
 test("looking leaves the store as it is, byte for byte", async () => {
   const before = readFileSync(line.storePath);
-  const looks = [["ls"], ["show", "many"], ["why", "many"], ["ledger", "many"], ["verify"], ["graph", approval]];
+  const looks = [
+    ["ls"],
+    ["ls", "--blocked"],
+    ["show", "many"],
+    ["why", "many"],
+    ["why", "many", "--file", several],
+    ["tree", "parent"],
+    ["health"],
+    ["check", several],
+    ["schedules"],
+    ["ledger", "many"],
+    ["verify"],
+    ["graph", approval],
+  ];
   for (const look of looks) expect((await line.ar(...look)).code).toBe(0);
   expect(readFileSync(line.storePath).equals(before)).toBe(true);
   expect(existsSync(`${line.storePath}-wal`)).toBe(false);

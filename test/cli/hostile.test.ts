@@ -18,6 +18,7 @@ beforeAll(async () => {
   const { code } = await line.ar("run", file, "--id", runId, "--vars", vars);
   expect(code).toBe(0);
   await line.ar("run", file, "--id", "plain");
+  await line.ar("run", file, "--id", "doomed");
 });
 afterAll(() => line.remove());
 
@@ -35,6 +36,30 @@ test.each<[args: string[]]>([
   [["respond", runId, `not ${evil}`]],
   [["respond", runId, "no", "--key", `not ${evil}`]],
   [["respond", "plain", "no", "--file", file]],
+  [["why", "plain"]],
+  [["tree", runId]],
+  [["tree", evil]],
+  [["signal", runId, evil, evil]],
+  [["signal", runId, `late ${evil}`, JSON.stringify(evil), "--id", evil]],
+  [["signal", evil, evil]],
+  [["emit", evil, evil, "--workflow", evil]],
+  [["pause", runId, "--reason", evil]],
+  [["unpause", runId]],
+  [["retry", runId]],
+  [["retry", "plain"]],
+  [["cancel", "doomed", "--reason", evil]],
+  [["cancel", "doomed", runId, "plain", "--reason", evil]],
+  [["cancel", "--workflow", evil, "--queue", evil]],
+  [["cancel", "--status", evil]],
+  [["show", "doomed"]],
+  [["why", "doomed"]],
+  [["ledger", "doomed"]],
+  [["check", file]],
+  [["check", `${evil}.ts`]],
+  [["schedules", evil, evil]],
+  [["schedules", "pause", evil]],
+  [["schedules", "trigger", evil, "--file", file, "--key", evil]],
+  [["ls", "--queue", evil]],
   [["show", `none ${evil}`]],
   [["why", evil.slice(0, 4)]],
   [["run", `${evil}.ts`]],

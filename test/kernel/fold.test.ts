@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { fold, restore } from "../../src/kernel/fold.ts";
 import { encodeRecord, type LedgerRecord, type RecordDraft, type StoredRecord } from "../../src/kernel/record.ts";
-import { encodeState, payloadOf, rowOf, type RunState, statusOf, wakeAtOf } from "../../src/kernel/run.ts";
+import { encodeState, payloadOf, openWaits, type RunState, statusOf, wakeAtOf } from "../../src/kernel/run.ts";
 
 const salt = "0123456789abcdefghijkl";
 const started: RecordDraft = {
@@ -65,14 +65,14 @@ test("a step patches the vars and goes on", () => {
 test("an effect opens, retries and closes; its key is the hash of the record that opened it", () => {
   const ledger = run().add({ kind: "effect_started", effectId: "1", attempt: 1, data: { intent: intent({ resultKey: "x.y" }) } });
   const key = ledger.stored[1]!.hash;
-  expect(ledger.state!.open["1"]).toMatchObject({ phase: "executing", attempt: 1, key, node: "a", step: 1 });
+  expect(ledger.state!.open.get("1")!).toMatchObject({ phase: "executing", attempt: 1, key, node: "a", step: 1 });
   expect([statusOf(ledger.state!), wakeAtOf(ledger.state!)]).toEqual(["running", 1_001]);
   ledger.add({ kind: "effect_failed", effectId: "1", attempt: 1, data: { error, retryAt: 5_000 } });
   expect([statusOf(ledger.state!), wakeAtOf(ledger.state!)]).toEqual(["waiting", 5_000]);
   ledger.add({ kind: "effect_started", effectId: "1", attempt: 2, data: {} });
-  expect(ledger.state!.open["1"]).toMatchObject({ phase: "executing", attempt: 2, key, lastError: error });
+  expect(ledger.state!.open.get("1")!).toMatchObject({ phase: "executing", attempt: 2, key, lastError: error });
   ledger.add({ kind: "effect_completed", effectId: "1", attempt: 2, data: { result: [1] } });
-  expect(ledger.state).toMatchObject({ node: "b", open: {}, vars: { x: { y: [1] } } });
+  expect(ledger.state).toMatchObject({ node: "b", open: new Map(), vars: { x: { y: [1] } } });
 });
 
 test("a failure that a node takes is shown to it, and forgotten behind it", () => {
@@ -112,19 +112,19 @@ test("members join: all by number, any by the first", () => {
   });
   const all = open("all");
   expect([statusOf(all.state!), wakeAtOf(all.state!)]).toEqual(["waiting", 8_000]);
-  expect(rowOf(all.state!).waits.map(({ waitKey }) => waitKey)).toEqual(["k", "l"]);
+  expect(openWaits(all.state!).map(({ waitKey }) => waitKey)).toEqual(["k", "l"]);
   all.add(answer("1.1", "second"));
   expect(statusOf(all.state!)).toBe("waiting");
   all.add(answer("1.0", "first"));
   // What has joined has something to do at once: a run that stops here must not be taken for one that waits.
   expect([statusOf(all.state!), wakeAtOf(all.state!)]).toEqual(["running", 1_005]);
   all.add({ kind: "effect_completed", effectId: "1", data: { collect: true } });
-  expect(all.state).toMatchObject({ node: "b", open: {}, vars: { got: ["first", "second"] } });
+  expect(all.state).toMatchObject({ node: "b", open: new Map(), vars: { got: ["first", "second"] } });
 
   const any = open("any").add(answer("1.1", "second"));
   expect(statusOf(any.state!)).toBe("running");
   any.add({ kind: "effect_completed", effectId: "1", data: { collect: true } });
-  expect(any.state).toMatchObject({ open: {}, vars: { got: { index: 1, result: "second" } }, answered: ["k"] });
+  expect(any.state).toMatchObject({ open: new Map(), vars: { got: { index: 1, result: "second" } }, answered: ["k"] });
 });
 
 test("references point into the vars of the request, whatever comes later, and over a checkpoint", () => {
@@ -143,10 +143,10 @@ test("references point into the vars of the request, whatever comes later, and o
     },
   });
   const payload = { part: { id: 1 }, rest: [{ id: 1 }, { id: 2 }] };
-  expect(payloadOf(ledger.state!.open["1"]!)).toEqual(payload);
+  expect(payloadOf(ledger.state!.open.get("1")!)).toEqual(payload);
   const text = encodeState(ledger.state!);
   const again = restore("r", { checkpoint: { seq: 1, ordinal: 1, text }, tail: [] }).state;
-  expect(payloadOf(again.open["1"]!)).toEqual(payload);
+  expect(payloadOf(again.open.get("1")!)).toEqual(payload);
 });
 
 test("a run ends once", () => {

@@ -2,15 +2,8 @@
 import { expect, test } from "vitest";
 import { readPolicy } from "../../src/kernel/policy.ts";
 import type { OpenEffect, RunState } from "../../src/kernel/run.ts";
-import {
-  childId,
-  childKey,
-  dueDrafts,
-  messageDrafts,
-  outcomeDrafts,
-  type PlanContext,
-  planDrafts,
-} from "../../src/kernel/step.ts";
+import { childId, childKey } from "../../src/kernel/child-id.ts";
+import { dueDrafts, messageDrafts, outcomeDrafts, type PlanContext, planDrafts } from "../../src/kernel/step.ts";
 import { waitState } from "../../src/kernel/wait.ts";
 import type { Mail } from "../../src/kernel/store.ts";
 
@@ -49,7 +42,7 @@ function state(open: Partial<OpenEffect>[] = [], more: Partial<RunState> = {}): 
     seq: 1,
     head: "h",
     vars: {},
-    open: Object.fromEntries(effects.map((effect) => [effect.id, effect])),
+    open: new Map(effects.map((effect) => [effect.id, effect])),
     createdAt: now,
     updatedAt: now,
     ...more,
@@ -171,7 +164,7 @@ const kindsOf = (drafts: readonly { kind: string }[] | undefined) => drafts?.map
 test("a failure is tried again while there are attempts, then ends effect and run", () => {
   const once = state([{}]);
   const failed = { kind: "failed" as const, error, retryable: true };
-  expect(outcomeDrafts(once, once.open["1"]!, failed, rules(), now, 0.5)).toEqual([
+  expect(outcomeDrafts(once, once.open.get("1")!, failed, rules(), now, 0.5)).toEqual([
     { kind: "effect_failed", effectId: "1", attempt: 1, data: { error, retryAt: now + 100 } },
   ]);
   for (const [effect, outcome] of [
@@ -179,12 +172,12 @@ test("a failure is tried again while there are attempts, then ends effect and ru
     [{}, { ...failed, retryable: false }],
   ] as const) {
     const last = state([effect]);
-    const drafts = outcomeDrafts(last, last.open["1"]!, outcome, rules(), now, 0.5);
+    const drafts = outcomeDrafts(last, last.open.get("1")!, outcome, rules(), now, 0.5);
     expect(kindsOf(drafts)).toEqual(["effect_failed", "run_failed"]);
     expect(drafts[1]).toMatchObject({ data: { error: { code: "EFFECT_FAILED" } } });
   }
   const caught = state([{ attempt: 2, errorNode: "c" }]);
-  expect(outcomeDrafts(caught, caught.open["1"]!, failed, rules(), now, 0.5)).toMatchObject([
+  expect(outcomeDrafts(caught, caught.open.get("1")!, failed, rules(), now, 0.5)).toMatchObject([
     { kind: "effect_failed", data: { error, nextNode: "c" } },
   ]);
 });
@@ -193,7 +186,7 @@ test("what may have happened follows onUncertain", () => {
   const uncertain = { kind: "uncertain" as const, reason: "gone", error };
   const open = state([{}]);
   const drafts = (onUncertain: "retry" | "fail" | "ask", of = open) =>
-    outcomeDrafts(of, of.open["1"]!, uncertain, rules(onUncertain), now, 0.5);
+    outcomeDrafts(of, of.open.get("1")!, uncertain, rules(onUncertain), now, 0.5);
   expect(drafts("retry")).toMatchObject([{ kind: "effect_uncertain", data: { reason: "gone", retryAt: now + 100 } }]);
   expect(drafts("ask")).toMatchObject([
     { kind: "effect_uncertain", data: { wait: { reason: "user", waitKey: "uncertain:r:1:1", allowFreeText: false } } },
@@ -254,10 +247,9 @@ test("messages: taken where they are waited for, kept when they may be early, ig
   expect(messageDrafts(question, mail({ kind: "event" }))).toBeUndefined();
 });
 
-test("a child's end is kept while the effect that started it does not wait for it yet", () => {
+test("a child's end is taken by the effect that waits for it, and noted where nobody does", () => {
   const key = childKey(childId("r", "1"));
   const end = mail({ kind: "child_end", key, payload: { runId: childId("r", "1"), status: "completed", output: [1] } });
-  expect(messageDrafts(state([{ type: "start_subworkflow" }]), end)).toBeUndefined();
   expect(messageDrafts(state([]), end)).toMatchObject([{ data: { outcome: "ignored" } }]);
   const parked = state([waiting({ type: "start_subworkflow", wait: { reason: "subworkflow", waitKey: key, since: now } })]);
   const [taken] = messageDrafts(parked, end)!;

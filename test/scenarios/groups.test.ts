@@ -87,8 +87,12 @@ scenario("all: one member that fails for good fails the group at once", async (w
   const aborted: unknown[] = [];
   const slow = defineEffect("slow", {
     run: (_: any, { signal }) => {
-      signal.addEventListener("abort", () => aborted.push(1));
-      return never;
+      return new Promise((_, reject) => {
+        signal.addEventListener("abort", () => {
+          aborted.push(1);
+          reject(signal.reason);
+        });
+      });
     },
   });
   const bad = defineEffect("bad", { run: async () => Promise.reject(permanent(new Error("declined"))) });
@@ -152,10 +156,12 @@ scenario("any: a result beats what still executes, which is aborted", async (wor
   let aborted = 0;
   const slow = defineEffect("slow", {
     run: (_: any, { signal }) => {
-      signal.addEventListener("abort", () => {
-        aborted += 1;
+      return new Promise((_, reject) => {
+        signal.addEventListener("abort", () => {
+          aborted += 1;
+          reject(signal.reason);
+        });
       });
-      return never;
     },
   });
   const fast = defineEffect("fast", { run: async () => "fast" });
@@ -165,14 +171,16 @@ scenario("any: a result beats what still executes, which is aborted", async (wor
   expect(aborted).toBe(1);
 });
 
-scenario("any: a sleep is a deadline for what executes, and the run goes on at once", async (world) => {
+scenario("any: a sleep is a deadline for what executes, and the run goes on once that has answered", async (world) => {
   let aborted = 0;
   const slow = defineEffect("slow", {
     run: (_: any, { signal }) => {
-      signal.addEventListener("abort", () => {
-        aborted += 1;
+      return new Promise((_, reject) => {
+        signal.addEventListener("abort", () => {
+          aborted += 1;
+          reject(signal.reason);
+        });
       });
-      return never;
     },
   });
   const { effect, seen } = double();
@@ -196,14 +204,30 @@ scenario("any: a sleep is a deadline for what executes, and the run goes on at o
   expect(seen).toEqual([4]);
 });
 
+scenario("any: what does not answer its abort is given 5 s, and recorded as uncertain", async (world) => {
+  const deaf = defineEffect("deaf", { run: () => never });
+  const flow = grouped(() => any([deaf({}), sleep(2_000)], to), [deaf]);
+  await world.use(flow);
+  const runId = await world.start(flow);
+  await world.advance(2_000);
+  await world.advance(4_999);
+  expect(await world.get(runId)).toMatchObject({ status: "running" });
+  await world.advance(1);
+  expect(await world.get(runId)).toMatchObject({ status: "completed", output: { got: { index: 1 } } });
+  const kinds = (await world.with((runtime) => runtime.ledger(runId))).map(({ kind, effectId }) => `${kind} ${effectId ?? ""}`);
+  expect(kinds).toContain("effect_uncertain 1.0");
+});
+
 scenario("any: an answer ends the wait for what executes", async (world) => {
   let aborted = 0;
   const slow = defineEffect("slow", {
     run: (_: any, { signal }) => {
-      signal.addEventListener("abort", () => {
-        aborted += 1;
+      return new Promise((_, reject) => {
+        signal.addEventListener("abort", () => {
+          aborted += 1;
+          reject(signal.reason);
+        });
       });
-      return never;
     },
   });
   const flow = grouped(() => any([slow({}), askUser({ prompt: "Stop?" })], to), [slow]);

@@ -19,6 +19,7 @@ import {
   type ListedRun,
   type Run,
   type Runtime,
+  type StartOptions,
   type StoredRecord,
   type Store,
   type Timer,
@@ -119,7 +120,7 @@ export class World {
     this.#code = "nodes" in code ? { workflows: [code] } : code;
   }
 
-  async start(workflow: Workflow<any, any, any> | string, options: { vars?: any; runId?: string } = {}): Promise<string> {
+  async start(workflow: Workflow<any, any, any> | string, options: StartOptions = {}): Promise<string> {
     const { runId } = await this.with((runtime) => runtime.start(workflow, options));
     return runId;
   }
@@ -145,6 +146,45 @@ export class World {
     await this.with((runtime) => runtime.resume(runId, payload === undefined ? { waitKey } : { waitKey, payload }));
     await this.settle();
     return this.get(runId);
+  }
+
+  async signal(runId: string, key: string, payload?: unknown, options: { id?: string } = {}): Promise<Run<any, any>> {
+    await this.with((runtime) => runtime.signal(runId, key, payload, options));
+    await this.settle();
+    return this.get(runId);
+  }
+
+  async cancel(runId: string, options: { reason?: string } = {}): Promise<Run<any, any>> {
+    await this.with((runtime) => runtime.cancel(runId, options));
+    await this.settle();
+    return this.get(runId);
+  }
+
+  async pause(runId: string, options: { reason?: string } = {}): Promise<Run<any, any>> {
+    await this.with((runtime) => runtime.pause(runId, options));
+    await this.settle();
+    return this.get(runId);
+  }
+
+  async unpause(runId: string): Promise<Run<any, any>> {
+    await this.with((runtime) => runtime.unpause(runId));
+    await this.settle();
+    return this.get(runId);
+  }
+
+  async retry(runId: string): Promise<Run<any, any>> {
+    await this.with((runtime) => runtime.retry(runId));
+    await this.settle();
+    return this.get(runId);
+  }
+
+  /** The kinds of a run's records, each with its effect; of what came from outside, with what was done. */
+  async kinds(runId: string): Promise<string[]> {
+    const records = await this.with((runtime) => runtime.ledger(runId));
+    return records.map((record) => {
+      const told = record.kind === "control" ? record.data.action : record.kind === "delivered" ? record.data.outcome : "";
+      return [record.kind, record.effectId, told].filter(Boolean).join(" ");
+    });
   }
 
   /** Moves time, and lets everything go as far as it can then. */
@@ -184,7 +224,8 @@ export class World {
       return this.#quiet();
     }
     const stuck = new Set<string>();
-    for (;;) {
+    for (let ticks = 0; ; ticks++) {
+      if (ticks > 5_000) throw new Error("It does not settle: a run is due again and again.");
       if (!this.#ticking && !(await this.#tickNext(stuck))) return this.drop();
       await this.#quiet();
       if (!this.#ticking?.done) return;
@@ -199,6 +240,11 @@ export class World {
   killAt(commits: number, after: boolean): void {
     this.killed = false;
     this.#killAt = { commits, after };
+  }
+
+  /** No death that `killAt` announced is to come any more. */
+  disarm(): void {
+    this.#killAt = undefined;
   }
 
   /** The process ends here and now, whatever it was doing; its host knows. */
@@ -480,7 +526,8 @@ async function checkHistory(runtime: Runtime, runId: string): Promise<void> {
 /** No run is left with nobody and nothing to move it on. */
 export function expectMovable(row: ListedRun): void {
   if (["completed", "failed", "cancelled"].includes(row.status)) return expect(row.wakeAt).toBeNull();
-  const named = row.wakeAt !== null || row.waits.some(({ reason }) => reason !== "until") || row.blocked !== undefined;
+  const named =
+    row.wakeAt !== null || row.paused || row.waits.some(({ reason }) => reason !== "until") || row.blocked !== undefined;
   expect(named, `run ${row.runId} is ${row.status} and nothing moves it on`).toBe(true);
   expect(row.holder).toBeUndefined();
 }

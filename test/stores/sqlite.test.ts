@@ -52,7 +52,6 @@ async function damageable(): Promise<{ world: World; path: string; sql(text: str
 describe("a run that cannot be read", () => {
   const damages: Record<string, string> = {
     mail: "UPDATE mailbox SET payload = '{broken' WHERE run = 1",
-    waits: "UPDATE runs SET waits = '{broken' WHERE run = 1",
     error: "UPDATE runs SET error = '{broken' WHERE run = 1",
   };
   for (const [what, damage] of Object.entries(damages)) {
@@ -68,7 +67,7 @@ describe("a run that cannot be read", () => {
       expect(runs).toHaveLength(3);
       expect(runs[0]).toMatchObject({ blocked: { code: "RECORD_CORRUPT", quarantine: true } });
       expect(runs[0]?.holder).toBeUndefined();
-      expect((await world.store.query({ waitKey: "go" })).runs.length).toBe(what === "waits" ? 2 : 3);
+      expect((await world.store.query({ waitKey: "go" })).runs.length).toBe(3);
       expect(await world.claimable({ fingerprint: "code 2" })).toEqual([]);
       expect(await world.store.lift(damaged.runId)).toBe(true);
     });
@@ -102,6 +101,47 @@ describe("a turn whose transaction is rolled back", () => {
     expect(await outcomes(calls)).toEqual(["ok", "STORE_UNAVAILABLE", "CONFLICT", "ok"]);
     await world.store.commit([b.next([goOn()])]);
     expect([(await world.load(a.runId)).row.seq, (await world.load(b.runId)).row.seq]).toEqual([2, 1]);
+  });
+});
+
+describe("the lanes in which runs stand", () => {
+  it("are found when another store object has made them", async () => {
+    const { world, path } = await damageable();
+    const other = await sqliteStore(path, { clock: world.clock });
+    onTestFinished(() => other.close());
+    for (const workflowId of ["a", "b", "c"]) {
+      const [here, there] = [world.newRun({ workflowId }), world.newRun({ workflowId, priority: 1 })];
+      expect(await Promise.all([world.store.create([stored(here)]), other.create([stored(there)])])).toEqual([[true], [true]]);
+      const claimed = await world.store.claim(await world.worker(), { limit: 9 });
+      expect(idsOf(claimed)).toEqual([there.row.runId, here.row.runId]);
+    }
+  });
+
+  it("are made again when the transaction that made them was rolled back", async () => {
+    const { world, sql } = await damageable();
+    sql(`CREATE TRIGGER fail BEFORE INSERT ON records WHEN new.body LIKE '%too much%'
+         BEGIN SELECT RAISE(ABORT, 'it is full'); END`);
+    const bad = world.newRun({ workflowId: "a", vars: { text: "too much" } });
+    await refuses(world.store.create([stored(bad)]), "STORE_UNAVAILABLE");
+    const runs = ["b", "a"].map((workflowId) => world.newRun({ workflowId }));
+    await world.store.create(runs.map((run) => stored(run)));
+    expect(await world.claimable({ workflows: ["a"] })).toEqual([runs[1]?.row.runId]);
+    expect(await world.claimable({ workflows: ["b"] })).toEqual([runs[0]?.row.runId]);
+  });
+
+  it("share the slots of their queue with those of other store objects", async () => {
+    const { world, path } = await damageable();
+    const other = await sqliteStore(path, { clock: world.clock });
+    onTestFinished(() => other.close());
+    await world.store.create(["a", "b", "c"].map((workflowId) => stored(world.newRun({ workflowId, queue: "q" }))));
+    const queues = { q: { concurrency: 2 } };
+    const here = await world.worker({ queues });
+    await other.renew("there", 60_000);
+    const claims = await Promise.all([
+      world.store.claim(here, { limit: 9 }),
+      other.claim({ workerId: "there", fingerprint: "code 1", queues }, { limit: 9 }),
+    ]);
+    expect(claims.flatMap(idsOf)).toHaveLength(2);
   });
 });
 

@@ -26,6 +26,7 @@ import type {
   Transition,
 } from "../../kernel/store.ts";
 import { type Applied, Group } from "../group.ts";
+import { Listeners } from "../listeners.ts";
 import { Contents } from "./contents.ts";
 import { Reader } from "./read.ts";
 import { Transaction } from "./transaction.ts";
@@ -54,6 +55,7 @@ class MemoryStore implements Store {
   readonly #reader: Reader;
   readonly #transaction: Transaction;
   readonly #group: Group<Call>;
+  readonly #listeners = new Listeners();
   #closing: Promise<void> | undefined;
 
   constructor(clock: Clock) {
@@ -105,6 +107,21 @@ class MemoryStore implements Store {
     return this.#open().mail(runId, after);
   }
 
+  async news(workerId: string, after: number): Promise<{ runIds: string[]; position: number }> {
+    return this.#open().news(workerId, after);
+  }
+
+  async listeners(
+    key: string,
+    options: { workflowId?: string; limit: number; cursor?: string },
+  ): Promise<{ runIds: string[]; next?: string }> {
+    return this.#open().listeners(key, options);
+  }
+
+  hear(heard: () => void): () => void {
+    return this.#closing ? () => undefined : this.#listeners.add(heard);
+  }
+
   async load(runId: string, options: { at?: number; whole?: boolean } = {}): Promise<Loaded | undefined> {
     this.#open();
     return this.#load(runId, options);
@@ -127,11 +144,11 @@ class MemoryStore implements Store {
   }
 
   async stats(): Promise<StoreStats> {
-    return this.#open().stats();
+    return this.#open().stats(this.#clock.now());
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#group.idle();
+    this.#closing ??= this.#group.idle().then(() => this.#listeners.close());
     return this.#closing;
   }
 
@@ -151,13 +168,16 @@ class MemoryStore implements Store {
   /** Calls of one turn are applied together and fail alone. */
   #apply(calls: readonly Call[]): Applied[] {
     this.#transaction.begin();
-    return calls.map((call) => {
+    const applied = calls.map((call) => {
       try {
         return { value: call(this.#transaction) };
       } catch (error) {
         return { error };
       }
     });
+    // A single listener is the one who called.
+    if (this.#listeners.count > 1 && this.#transaction.wakes()) this.#listeners.ring();
+    return applied;
   }
 
   #closed(): AbstractRuntimeError<"STORE_CLOSED"> {

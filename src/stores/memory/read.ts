@@ -1,7 +1,9 @@
 /** Everything the store answers without writing. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
+import type { RunStatus } from "../../kernel/run.ts";
 import type { Capability, Checkpoint, ListedRun, Loaded, Mail, RunPage, RunQuery, StoreStats } from "../../kernel/store.ts";
+import { Slots, serves } from "../slots.ts";
 import { type Contents, copyRow, knows, mailBehind, type Run, yieldsTo } from "./contents.ts";
 
 const defaultPage = 100;
@@ -47,19 +49,40 @@ export class Reader {
     return run ? mailBehind(run, after) : [];
   }
 
+  news(workerId: string, after: number): { runIds: string[]; position: number } {
+    const got = [...this.#contents.live].filter((run) => run.holder === workerId && mailBehind(run, after).length > 0);
+    return { runIds: got.map(({ row }) => row.runId), position: this.#contents.lastPosition };
+  }
+
+  listeners(
+    key: string,
+    { workflowId, limit, cursor }: { workflowId?: string; limit: number; cursor?: string },
+  ): { runIds: string[]; next?: string } {
+    const { runs, next } = this.query({ waitReason: "event", waitKey: key, workflowId, limit, cursor, order: "oldest" });
+    return { runIds: runs.map(({ runId }) => runId), ...(next === undefined ? {} : { next }) };
+  }
+
   nextDue(worker: Capability, now: number): number | undefined {
+    const slots = new Slots(worker, this.#contents.slotCounts(), now);
     const moments = [...this.#contents.live]
-      .filter((run) => knows(worker, run))
-      .map((run) => this.#dueAt(run, worker, now))
-      .filter((moment) => moment !== null);
+      .map((run) => this.#dueAt(run, worker, slots, now))
+      .filter((moment) => moment !== undefined);
     return moments.length === 0 ? undefined : moments.reduce((earliest, moment) => Math.min(earliest, moment));
   }
 
-  /** When `claim` would give this run to `worker`. */
-  #dueAt(run: Run, worker: Capability, now: number): number | null {
-    if (run.blocked) return yieldsTo(run, worker) ? now : null;
-    if (run.holder === undefined) return run.row.wakeAt;
-    return run.holder === worker.workerId ? null : Math.max(now, this.#contents.workers.get(run.holder) ?? now);
+  /** When `claim` would give this run to `worker`, or give it another for the slot of this one. */
+  #dueAt(run: Run, worker: Capability, slots: Slots, now: number): number | undefined {
+    const { blocked, holder, epoch, row } = run;
+    const { queue, queueKey, wakeAt } = row;
+    if (holder !== undefined) {
+      const isOfUse = knows(worker, run) || (queue !== undefined && serves(worker, queue));
+      return isOfUse && holder !== worker.workerId ? Math.max(now, this.#contents.workers.get(holder) ?? now) : undefined;
+    }
+    if (!knows(worker, run)) return undefined;
+    if (blocked) return yieldsTo(run, worker) ? now : undefined;
+    const opensAt = slots.opensAt(queue, epoch === 0);
+    if (wakeAt === null || opensAt === undefined || !slots.hasSlot(queue, queueKey)) return undefined;
+    return opensAt > now ? Math.max(wakeAt, opensAt) : wakeAt;
   }
 
   query({ order = "newest", limit = defaultPage, cursor, ...filters }: RunQuery): RunPage {
@@ -82,9 +105,26 @@ export class Reader {
     return this.#contents.counters.get(name) ?? 0;
   }
 
-  stats(): StoreStats {
-    const waiting = [...this.#contents.live].filter(({ row }) => row.status === "waiting").length;
-    return { runs: this.#contents.runs.size, waiting };
+  stats(now: number): StoreStats {
+    const runs = [...this.#contents.runs.values()];
+    const byStatus: Partial<Record<RunStatus, number>> = {};
+    for (const { row } of runs) byStatus[row.status] = (byStatus[row.status] ?? 0) + 1;
+    const isDue = ({ row, holder, blocked }: Run): boolean => row.wakeAt !== null && row.wakeAt <= now && !holder && !blocked;
+    const moments = (ofQueue: boolean): number[] =>
+      runs.filter((run) => isDue(run) && (run.row.queue !== undefined) === ofQueue).map(({ row }) => row.wakeAt as number);
+    const oldest = (of: readonly number[]): number => of.reduce((first, moment) => Math.min(first, moment));
+    const [due, queued] = [moments(false), moments(true)];
+    return {
+      runs: runs.length,
+      byStatus,
+      due: due.length,
+      ...(due.length === 0 ? {} : { oldestDueAt: oldest(due) }),
+      queued: queued.length,
+      ...(queued.length === 0 ? {} : { oldestQueuedAt: oldest(queued) }),
+      blocked: runs.filter(({ blocked }) => blocked).length,
+      quarantined: runs.filter(({ blocked }) => blocked?.quarantine).length,
+      workers: [...this.#contents.workers.values()].filter((expiresAt) => expiresAt > now).length,
+    };
   }
 }
 
@@ -92,16 +132,28 @@ function copyRecords({ records }: Run, from: number, to: number): StoredRecord[]
   return records.slice(Math.max(0, from), Math.max(0, to)).map((record) => ({ ...record }));
 }
 
-/** A wait matches when one and the same has both the reason and the key that are asked for. */
-function matches({ row, ...run }: Run, { status, workflowId, waitReason, waitKey, parentRunId, holder }: RunQuery): boolean {
+function matches(run: Run, query: Omit<RunQuery, "order" | "limit" | "cursor">): boolean {
+  const { idPrefix, status, workflowId, waitReason, waitKey, parentRunId, holder, queue, blocked } = query;
+  const { row } = run;
+  if (idPrefix !== undefined && !row.runId.startsWith(idPrefix)) return false;
   if (status !== undefined && !(typeof status === "string" ? [status] : status).includes(row.status)) return false;
   if (workflowId !== undefined && row.workflowId !== workflowId) return false;
   if (holder !== undefined && run.holder !== holder) return false;
+  if (queue !== undefined && row.queue !== queue) return false;
+  if (blocked !== undefined && blocked !== (run.blocked !== undefined)) return false;
   if (parentRunId !== undefined && row.parentRunId !== parentRunId) return false;
   if (waitReason === undefined && waitKey === undefined) return true;
-  return row.waits.some((wait) => wait.reason === (waitReason ?? wait.reason) && wait.waitKey === (waitKey ?? wait.waitKey));
+  // One and the same wait has both the reason and the key that are asked for.
+  return [...run.waits.values()].some(
+    (wait) => wait.reason === (waitReason ?? wait.reason) && wait.waitKey === (waitKey ?? wait.waitKey),
+  );
 }
 
-function listed({ row, blocked, holder }: Run): ListedRun {
-  return { ...copyRow(row), ...(blocked ? { blocked: { ...blocked } } : {}), ...(holder === undefined ? {} : { holder }) };
+function listed({ row, waits, blocked, holder }: Run): ListedRun {
+  return {
+    ...copyRow(row),
+    waits: [...waits.values()].map((wait) => ({ ...wait })),
+    ...(blocked ? { blocked: { ...blocked } } : {}),
+    ...(holder === undefined ? {} : { holder }),
+  };
 }

@@ -2,7 +2,7 @@
 import type { Clock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { cloneJson } from "../../kernel/json.ts";
-import { isEnded } from "../../kernel/run.ts";
+import { isEnded, type RunRow } from "../../kernel/run.ts";
 import {
   type Blocked,
   type Capability,
@@ -17,6 +17,9 @@ import {
   type NewRun,
   type Transition,
 } from "../../kernel/store.ts";
+import { isOver, isRetried } from "../ended.ts";
+import { Wakes } from "../listeners.ts";
+import { rateOf, Slots, serves } from "../slots.ts";
 import { type Contents, copyRow, knows, mailBehind, type Run, yieldsTo } from "./contents.ts";
 
 export class Transaction {
@@ -24,6 +27,7 @@ export class Transaction {
   readonly #clock: Clock;
   /** The leases whose commits failed in this turn: what was sent behind such a commit fails too (S3). */
   readonly #broken = new Set<string>();
+  readonly #wakes = new Wakes();
 
   constructor(contents: Contents, clock: Clock) {
     this.#contents = contents;
@@ -32,6 +36,15 @@ export class Transaction {
 
   begin(): void {
     this.#broken.clear();
+    this.#wakes.clear();
+  }
+
+  /** Whether something was done since `begin` that somebody may want to hear of. */
+  wakes(): boolean {
+    const { ready, holders, freed } = this.#wakes;
+    const isAwaited = ({ row, holder, blocked }: Run): boolean =>
+      row.queue !== undefined && freed.has(row.queue) && holder === undefined && !blocked && this.#isDue(row);
+    return ready || holders.size > 0 || (freed.size > 0 && [...this.#contents.live].some(isAwaited));
   }
 
   renew(workerId: string, ttlMs: number): number {
@@ -53,30 +66,42 @@ export class Transaction {
       row: { ...copyRow(row), wakeAt: notBefore ?? this.#clock.now() },
       epoch: workerId === undefined ? 0 : 1,
       holder: workerId,
+      waits: new Map(),
       records: [{ ...record }],
       checkpoints: [],
       mail: new Map(),
       mailCount: 0,
       known: new Map(),
+      recalled: new Set(),
       tried: new Set(),
     };
     runs.set(row.runId, run);
     live.add(run);
+    if (workerId === undefined) this.#wakes.ready = true;
     return true;
   }
 
-  deliver({ id, runId, kind, key, payload, ifWaiting }: Message, limit = Number.POSITIVE_INFINITY): Delivery {
+  deliver(message: Message, limit = Number.POSITIVE_INFINITY): Delivery {
+    const { id, runId, kind, key, payload, ifWaiting, ifFailed, recall } = message;
     const run = this.#contents.runs.get(runId);
     if (!run) return { kind: "no_run" };
     const digest = messageDigest({ kind, key, payload });
     const before = run.known.get(id);
     // First: whoever sends a message again is told that it arrived, whatever has become of the run.
     if (before !== undefined) return { kind: "duplicate", same: before === digest };
-    if (isEnded(run.row)) return { kind: "ended", status: run.row.status };
-    if (ifWaiting !== undefined && !run.row.waits.some(({ effectId }) => effectId === ifWaiting)) return { kind: "not_waiting" };
+    const { status } = run.row;
+    if (ifFailed && status !== "failed") return { kind: "not_failed", status };
+    if (!ifFailed && isEnded(run.row) && !isRetried(run.row)) return { kind: "ended", status };
+    if (ifWaiting !== undefined && !isWaiting(run, ifWaiting, key)) return { kind: "not_waiting" };
+    const recalled = recall && this.#contents.runs.get(recall.runId);
+    if (recall && recalled && isTaken(recalled, recall.id)) return { kind: "taken" };
     if (countsTowardsLimit(kind)) {
       if (run.mailCount >= limit) return { kind: "full", limit };
       run.mailCount += 1;
+    }
+    if (recall && recalled?.mail.has(recall.id)) {
+      remove(recalled, recall.id);
+      recalled.recalled.add(recall.id);
     }
     this.#contents.lastPosition += 1;
     run.known.set(id, digest);
@@ -89,7 +114,10 @@ export class Transaction {
       at: this.#clock.now(),
     });
     // A holder sees it when it parks, at the latest; should the holder die, its run is made ready (S5). So the row stays as it is.
-    if (run.holder !== undefined) return { kind: "stored", holder: run.holder };
+    if (run.holder !== undefined) {
+      this.#wakes.holders.add(run.holder);
+      return { kind: "stored", holder: run.holder };
+    }
     // A cancel, say, needs none of the code that is missing.
     if (kind === "control" && run.blocked && !run.blocked.quarantine) {
       run.tried.clear();
@@ -106,31 +134,47 @@ export class Transaction {
     const now = this.#clock.now();
     for (const run of this.#contents.live) {
       if (this.#isOrphan(run, worker, now)) this.#free(run);
-      if (yieldsTo(run, worker) && (knows(worker, run) || run.row.runId === runId)) this.#unblock(run);
+      if (yieldsTo(run, worker) && (knows(worker, run) || (run.row.runId === runId && serves(worker, run.row.queue))))
+        this.#unblock(run);
     }
-    const wanted = (run: Run): boolean =>
-      runId === undefined ? run.row.wakeAt !== null && run.row.wakeAt <= now && knows(worker, run) : run.row.runId === runId;
-    const claimed = [...this.#contents.live]
-      .filter((run) => run.holder === undefined && !run.blocked && wanted(run))
-      .sort((a, b) => (a.row.wakeAt ?? now) - (b.row.wakeAt ?? now) || a.number - b.number)
-      .slice(0, limit);
-    for (const run of claimed) {
+    // A run that failed and that nobody wants to try again is not due, and not given by name either.
+    const isNamed = ({ row }: Run): boolean => row.runId === runId && (!isEnded(row) || row.wakeAt !== null);
+    const isWanted = (run: Run): boolean => (runId === undefined ? this.#isDue(run.row) && knows(worker, run) : isNamed(run));
+    const wanted = [...this.#contents.live]
+      .filter((run) => run.holder === undefined && !run.blocked && isWanted(run))
+      .sort((a, b) => b.row.priority - a.row.priority || (a.row.wakeAt ?? now) - (b.row.wakeAt ?? now) || a.number - b.number);
+    const slots = new Slots(worker, this.#contents.slotCounts(), now);
+    const claimed: string[] = [];
+    for (const run of wanted) {
+      const { queue, queueKey } = run.row;
+      if (claimed.length === limit) break;
+      if (!slots.isOpen(queue, run.epoch === 0) || !slots.hasSlot(queue, queueKey)) continue;
+      slots.take(queue, queueKey, run.epoch === 0);
+      const rate = run.epoch === 0 ? rateOf(worker, queue) : undefined;
+      if (queue !== undefined && rate) this.#begin(queue, now, rate.periodMs);
       run.holder = worker.workerId;
       run.epoch += 1;
+      claimed.push(run.row.runId);
     }
-    return claimed.map(({ row }) => row.runId);
+    return claimed;
+  }
+
+  /** Remembers when a run began, for as long as that counts. */
+  #begin(queue: string, now: number, periodMs: number): void {
+    const begins = (this.#contents.begins.get(queue) ?? []).filter((at) => at > now - periodMs);
+    this.#contents.begins.set(queue, [...begins, now]);
   }
 
   release(runId: string, lease: Lease, { blocked, mailSeen }: { blocked?: Blocked; mailSeen?: number }): void {
     const run = this.#contents.runs.get(runId);
     if (!run || !isHeld(run, lease)) return;
-    run.holder = undefined;
+    this.#handBack(run);
     // Mail that the holder has not seen may be what the run needs, a cancel say: it is looked at before the run is blocked (S5).
     const unseen = mailSeen !== undefined && mailBehind(run, mailSeen).length > 0;
     if (blocked && (blocked.quarantine || !unseen)) {
       run.blocked = { ...blocked };
       run.tried.add(blocked.fingerprint);
-    } else run.row.wakeAt = this.#clock.now();
+    } else this.#wakeAgain(run, mailSeen);
   }
 
   lift(runId: string): boolean {
@@ -147,8 +191,19 @@ export class Transaction {
   }
 
   #free(run: Run): void {
+    this.#handBack(run);
+    this.#wakeAgain(run);
+  }
+
+  #handBack(run: Run): void {
     run.holder = undefined;
-    this.#wake(run);
+    if (run.row.queue !== undefined) this.#wakes.freed.add(run.row.queue);
+  }
+
+  /** A run whose holder did not finish with it goes on at once; one that failed, only if there is mail which may want that. */
+  #wakeAgain(run: Run, mailSeen = 0): void {
+    if (isEnded(run.row) && mailBehind(run, mailSeen).length === 0) run.row.wakeAt = null;
+    else this.#wake(run);
   }
 
   #unblock(run: Run): void {
@@ -156,10 +211,15 @@ export class Transaction {
     this.#wake(run);
   }
 
+  #isDue({ wakeAt }: RunRow): boolean {
+    return wakeAt !== null && wakeAt <= this.#clock.now();
+  }
+
   /** Due now, unless it has been due for longer: it keeps its place among those that wait. */
   #wake({ row }: Run): void {
     const now = this.#clock.now();
     row.wakeAt = Math.min(row.wakeAt ?? now, now);
+    this.#wakes.ready = true;
   }
 
   // ---- Commits -----------------------------------------------------------------------------------------------------
@@ -185,7 +245,10 @@ export class Transaction {
       if (runIds.has(runId)) throw conflict(runId, "one commit names it twice");
       runIds.add(runId);
       const stands = this.#stands(transition);
-      if (!stands) for (const change of counters) this.#count(change, runId, counted);
+      if (!stands) {
+        this.#checkMail(transition);
+        for (const change of counters) this.#count(change, runId, counted);
+      }
       return stands;
     });
   }
@@ -206,6 +269,11 @@ export class Transaction {
     );
   }
 
+  #checkMail({ runId, take }: Transition): void {
+    const run = this.#contents.runs.get(runId) as Run;
+    for (const id of take) if (!run.mail.has(id)) throw conflict(runId, notThere(run.recalled.has(id), id));
+  }
+
   #count({ name, add, limit }: CounterChange, runId: string, counted: Map<string, number>): void {
     const value = (counted.get(name) ?? this.#contents.counters.get(name) ?? 0) + add;
     if (limit !== undefined && value > limit) throw conflict(runId, `counter "${name}" would pass its limit of ${limit}`);
@@ -215,7 +283,12 @@ export class Transaction {
   #write(transition: Transition): Mail[] {
     const { counters, runs, live } = this.#contents;
     const run = runs.get(transition.runId) as Run;
-    run.row = copyRow(transition.row);
+    const { queue, queueKey, priority } = run.row;
+    // Where a run stands in line was decided when it was created.
+    run.row = { ...copyRow(transition.row), queue, queueKey, priority };
+    for (const effectId of transition.waits?.close ?? []) run.waits.delete(effectId);
+    for (const wait of transition.waits?.open ?? []) run.waits.set(wait.effectId, { ...wait });
+    if (isEnded(run.row)) run.waits.clear();
     for (const record of transition.records) run.records.push({ ...record });
     if (transition.records.length > 0) run.tried.clear();
     if (transition.checkpoint) {
@@ -223,19 +296,16 @@ export class Transaction {
       run.checkpoints = run.checkpoints.filter(({ ordinal }) => !dropped.includes(ordinal));
       run.checkpoints.push({ ...transition.checkpoint });
     }
-    for (const id of transition.take) {
-      const mail = run.mail.get(id);
-      if (mail && countsTowardsLimit(mail.kind)) run.mailCount -= 1;
-      run.mail.delete(id);
-    }
+    for (const id of transition.take) remove(run, id);
     for (const child of transition.start) this.create(child);
     for (const message of transition.send) this.deliver(message);
     for (const { name, add } of transition.counters ?? []) counters.set(name, (counters.get(name) ?? 0) + add);
-    if (isEnded(run.row)) {
+    if (isOver(run.row)) {
       live.delete(run);
-      run.holder = undefined;
+      this.#handBack(run);
+      return [];
     }
-    return transition.release ? handBack(run, transition.mailSeen) : [];
+    return transition.release ? this.#release(run, transition.mailSeen) : [];
   }
 
   /**
@@ -245,15 +315,32 @@ export class Transaction {
   #repeat({ runId, lease, records, release, mailSeen }: Transition): Mail[] {
     const run = this.#contents.runs.get(runId) as Run;
     const isLast = run.row.seq === records.at(-1)?.seq;
-    return release && isLast && isHeld(run, lease) ? handBack(run, mailSeen) : [];
+    return release && isLast && isHeld(run, lease) ? this.#release(run, mailSeen) : [];
+  }
+
+  /** Gives up the lease, unless there is mail that the holder has not looked at. */
+  #release(run: Run, mailSeen: number): Mail[] {
+    const unseen = mailBehind(run, mailSeen);
+    if (unseen.length === 0) {
+      this.#handBack(run);
+      if (this.#isDue(run.row)) this.#wakes.ready = true;
+    }
+    return unseen;
   }
 }
 
-/** Gives up the lease, unless there is mail that the holder has not looked at. */
-function handBack(run: Run, mailSeen: number): Mail[] {
-  const unseen = isEnded(run.row) ? [] : mailBehind(run, mailSeen);
-  if (unseen.length === 0) run.holder = undefined;
-  return unseen;
+function isWaiting({ waits }: Run, effect: string | true, key: string): boolean {
+  return effect === true ? [...waits.values()].some(({ waitKey }) => waitKey === key) : waits.has(effect);
+}
+
+function isTaken({ known, mail, recalled }: Run, id: string): boolean {
+  return known.has(id) && !mail.has(id) && !recalled.has(id);
+}
+
+function remove(run: Run, id: string): void {
+  const mail = run.mail.get(id);
+  if (mail && countsTowardsLimit(mail.kind)) run.mailCount -= 1;
+  run.mail.delete(id);
 }
 
 function isHeld(run: Run, { workerId, epoch }: Lease): boolean {
@@ -266,4 +353,8 @@ function leaseKey({ runId, lease }: Transition): string {
 
 function conflict(runId: string, problem: string): AbstractRuntimeError<"CONFLICT"> {
   return new AbstractRuntimeError("CONFLICT", { runId, problem });
+}
+
+function notThere(recalled: boolean, id: string): string {
+  return `message "${id}" is not there to be taken${recalled ? ": its sender has recalled it" : ""}`;
 }

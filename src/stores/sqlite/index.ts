@@ -31,8 +31,13 @@ import type {
   Transition,
 } from "../../kernel/store.ts";
 import { type Applied, Group } from "../group.ts";
+import { Listeners } from "../listeners.ts";
+import { Bell, sharedBell } from "./bell.ts";
+import { isAwaited } from "./due.ts";
 import { isBusy, storeError } from "./errors.ts";
-import { dropMark, holdMark, isDead, type Mark, markPath } from "./liveness.ts";
+import { Lanes } from "./lanes.ts";
+import { dropMark, holdMark, isDead, type Mark, markName, markPath, marksOf } from "./liveness.ts";
+import { listeners, queryRuns, stats } from "./query.ts";
 import { Reader } from "./read.ts";
 import { migrate } from "./schema.ts";
 import { Transaction } from "./transaction.ts";
@@ -49,6 +54,8 @@ type Call = (transaction: Transaction) => unknown;
 
 /** Blocking waits for a lock are kept this short; longer ones leave the event loop free in between. */
 const blockingMs = 3;
+/** Whether there are other workers is looked up at most so often. */
+const othersMs = 100;
 
 /**
  * Opens a store, creating file and directory (mode 0700) where they are missing.
@@ -95,7 +102,12 @@ class SqliteStore implements Store {
   readonly #reader: Reader;
   readonly #transaction: Transaction;
   readonly #group: Group<Call>;
+  readonly #lanes: Lanes;
   readonly #marks = new Map<string, Mark>();
+  readonly #listeners = new Listeners();
+  readonly #bell: Bell;
+  /** Whether there were workers of other store objects, when that was looked up. */
+  #others = { exist: false, at: Number.NEGATIVE_INFINITY };
   #closing: Promise<void> | undefined;
 
   constructor(database: DatabaseSync, file: string, name: string, clock: Clock, busyTimeoutMs: number) {
@@ -105,7 +117,10 @@ class SqliteStore implements Store {
     this.#clock = clock;
     this.#busyTimeoutMs = busyTimeoutMs;
     this.#reader = new Reader(database);
-    this.#transaction = new Transaction(database, name, this.#reader, clock);
+    this.#lanes = new Lanes(this.#reader);
+    this.#transaction = new Transaction(database, name, this.#reader, this.#lanes, clock);
+    const isOwn = (name: string): boolean => [...this.#marks.keys()].some((workerId) => markName(workerId) === name);
+    this.#bell = new Bell(marksOf(file), isOwn, () => this.#listeners.ring());
     this.#group = new Group(clock, (calls) => {
       this.#transaction.forget();
       return this.#apply(calls);
@@ -119,11 +134,11 @@ class SqliteStore implements Store {
         workerId,
         this.#guarded(() => holdMark(markPath(this.#file, workerId))),
       );
-    return this.#write((transaction) => transaction.renew(workerId, ttlMs));
+    return this.#write((transaction) => transaction.leases.renew(workerId, ttlMs));
   }
 
   async retire(workerId: string): Promise<void> {
-    await this.#write((transaction) => transaction.retire(workerId));
+    await this.#write((transaction) => transaction.leases.free(workerId));
     this.#marks.get(workerId)?.release();
     this.#marks.delete(workerId);
   }
@@ -137,14 +152,14 @@ class SqliteStore implements Store {
   }
 
   deliver(messages: readonly Message[], limit?: number): Promise<Delivery[]> {
-    return this.#write((transaction) => messages.map((message) => transaction.deliver(message, limit)));
+    return this.#write((transaction) => messages.map((message) => transaction.mailbox.deliver(message, limit)));
   }
 
   async claim(worker: Capability, options: { limit: number; runId?: string }): Promise<Loaded[]> {
     if (this.#closing) throw new AbstractRuntimeError("STORE_CLOSED", { store: this.name });
     // Nothing is awaited before the write: it keeps its place among the calls of this turn (Q1).
     const dead = this.#guarded(() => this.#deadWorkers(worker.workerId));
-    const claimed = await this.#write((transaction) => transaction.claim(worker, options, dead));
+    const claimed = await this.#write((transaction) => transaction.leases.claim(worker, options, dead));
     for (const id of dead) dropMark(markPath(this.#file, id));
     const given: Loaded[] = [];
     for (const one of claimed) {
@@ -155,31 +170,55 @@ class SqliteStore implements Store {
         if (!isError(error, "RECORD_CORRUPT") && !isError(error, "STORE_CORRUPT")) {
           // Nobody drives what was not given, so it is not kept.
           await this.#write((transaction) => {
-            for (const { runId, lease } of claimed) transaction.release(runId, lease, {});
+            for (const { runId, lease } of claimed) transaction.leases.release(runId, lease, {});
           });
           throw error;
         }
         // One damaged run must not keep the others from being driven.
-        await this.#write((transaction) => transaction.quarantine(one, error.problem, worker.fingerprint));
+        await this.#write((transaction) => transaction.leases.quarantine(one, error.problem, worker.fingerprint));
       }
     }
     return given;
   }
 
   release(runId: string, lease: Lease, options: { blocked?: Blocked; mailSeen?: number }): Promise<void> {
-    return this.#write((transaction) => transaction.release(runId, lease, options));
+    return this.#write((transaction) => transaction.leases.release(runId, lease, options));
   }
 
   lift(runId: string): Promise<boolean> {
-    return this.#write((transaction) => transaction.lift(runId));
+    return this.#write((transaction) => transaction.leases.lift(runId));
   }
 
   async nextDue(worker: Capability): Promise<{ at: number | undefined; now: number }> {
-    return this.#read(() => ({ at: this.#reader.nextDue(worker, this.#clock.now()), now: this.#clock.now() }));
+    return this.#read(() => {
+      const now = this.#clock.now();
+      return { at: this.#reader.nextDue(worker, this.#lanes, now), now };
+    });
   }
 
   async mail(runId: string, after: number): Promise<Mail[]> {
     return this.#read(() => this.#reader.mail(runId, after));
+  }
+
+  async news(workerId: string, after: number): Promise<{ runIds: string[]; position: number }> {
+    return this.#read(() => this.#reader.news(workerId, after));
+  }
+
+  async listeners(
+    key: string,
+    options: { workflowId?: string; limit: number; cursor?: string },
+  ): Promise<{ runIds: string[]; next?: string }> {
+    return this.#read(() => listeners(this.#reader, key, options));
+  }
+
+  hear(heard: () => void): () => void {
+    if (this.#closing) return () => undefined;
+    const stop = this.#listeners.add(heard);
+    if (this.#file !== ":memory:") this.#bell.listen();
+    return () => {
+      stop();
+      if (this.#listeners.count === 0) this.#bell.close();
+    };
   }
 
   async load(runId: string, options: { at?: number; whole?: boolean } = {}): Promise<Loaded | undefined> {
@@ -195,7 +234,7 @@ class SqliteStore implements Store {
   }
 
   async query(query: RunQuery): Promise<RunPage> {
-    return this.#read(() => this.#reader.query(query));
+    return this.#read(() => queryRuns(this.#reader, query));
   }
 
   async counter(name: string): Promise<number> {
@@ -204,13 +243,15 @@ class SqliteStore implements Store {
 
   async stats(): Promise<StoreStats> {
     return this.#read(() => ({
-      ...this.#reader.stats(),
+      ...stats(this.#reader, this.#lanes, this.#clock.now()),
       ...(this.#file === ":memory:" ? {} : { sizeBytes: this.#sizeBytes() }),
     }));
   }
 
   close(): Promise<void> {
     this.#closing ??= this.#group.idle().then(() => {
+      this.#listeners.close();
+      this.#bell.close();
       for (const mark of this.#marks.values()) mark.release();
       this.#database.close();
     });
@@ -220,13 +261,42 @@ class SqliteStore implements Store {
   #deadWorkers(claimer: string): string[] {
     if (this.#file === ":memory:") return [];
     try {
-      const others = this.#reader.workers().filter((id) => id !== claimer && !this.#marks.has(id));
+      const others = this.#otherWorkers().filter((id) => id !== claimer);
       return others.filter((id) => isDead(markPath(this.#file, id)));
     } catch (error) {
       // Momentarily locked: a later claim will tell, or the lease.
       if (isBusy(error)) return [];
       throw error;
     }
+  }
+
+  /** Workers of other store objects, most likely in other processes. */
+  #otherWorkers(): string[] {
+    const others = this.#reader.workers().filter((id) => !this.#marks.has(id));
+    this.#others = { exist: others.length > 0, at: this.#clock.now() };
+    return others;
+  }
+
+  /** Tells listeners what the batch just committed may mean to them. Whoever is alone with the store pays nothing for this. */
+  #tell(): void {
+    const { ready, holders, freed } = this.#transaction.wakes;
+    if (!ready && holders.size === 0 && freed.size === 0) return;
+    // A single listener is the one who called.
+    const isHeardHere = this.#listeners.count > 1;
+    if (!isHeardHere && !this.#hasOthers()) return;
+    const isDue = ready || (freed.size > 0 && isAwaited(freed, this.#lanes, this.#reader, this.#clock.now()));
+    if (isHeardHere && (isDue || holders.size > 0)) this.#listeners.ring();
+    if (!this.#others.exist || !(isDue || [...holders].some((id) => !this.#marks.has(id)))) return;
+    const [workerId] = this.#marks.keys();
+    this.#bell.ring(workerId === undefined ? sharedBell : markName(workerId), this.#clock.now());
+  }
+
+  #hasOthers(): boolean {
+    if (this.#file === ":memory:") return false;
+    const now = this.#clock.now();
+    // Also when the clock was set back.
+    if (!(now - this.#others.at >= 0 && now - this.#others.at < othersMs)) this.#otherWorkers();
+    return this.#others.exist;
   }
 
   #sizeBytes(): number {
@@ -274,9 +344,10 @@ class SqliteStore implements Store {
   }
 
   #together(calls: readonly Call[]): Applied[] {
+    let applied: Applied[];
     this.#transaction.begin();
     try {
-      const applied = calls.map((call): Applied => {
+      applied = calls.map((call): Applied => {
         try {
           return { value: call(this.#transaction) };
         } catch (error) {
@@ -286,11 +357,16 @@ class SqliteStore implements Store {
         }
       });
       this.#transaction.commitAll();
-      return applied;
     } catch (error) {
       this.#transaction.rollback();
       throw error;
     }
+    try {
+      this.#tell();
+    } catch {
+      // What was written stands; that nobody was told of it is made up for by looking.
+    }
+    return applied;
   }
 
   #patiently<T>(action: () => T): Promise<T> {

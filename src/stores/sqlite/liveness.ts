@@ -12,9 +12,18 @@ export interface Mark {
   release(): void;
 }
 
-/** Beside the store: one file a worker. Worker ids are ours (UUIDs), and encoded all the same. */
+/** Beside the store: one file a worker. */
+export function marksOf(storePath: string): string {
+  return `${storePath}-workers`;
+}
+
 export function markPath(storePath: string, workerId: string): string {
-  return join(`${storePath}-workers`, encodeURIComponent(workerId));
+  return join(marksOf(storePath), markName(workerId));
+}
+
+/** Worker ids are ours (UUIDs), and encoded all the same. */
+export function markName(workerId: string): string {
+  return encodeURIComponent(workerId);
 }
 
 export function holdMark(path: string): Mark {

@@ -4,8 +4,10 @@ import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { parseJson } from "../../kernel/json.ts";
 import { type StoredRecord, sha256 } from "../../kernel/record.ts";
 import type { RunRow, RunStatus } from "../../kernel/run.ts";
-import type { Blocked, Capability, Checkpoint, ListedRun, Loaded, Mail, RunPage, RunQuery } from "../../kernel/store.ts";
+import type { Blocked, Capability, Checkpoint, Loaded, Mail } from "../../kernel/store.ts";
+import { firstDue, slotsFor } from "./due.ts";
 import { isSqliteError } from "./errors.ts";
+import type { Lanes } from "./lanes.ts";
 import { seqBits } from "./schema.ts";
 
 /** A row of `runs`, as SQLite gives it. */
@@ -21,7 +23,10 @@ export interface RunTableRow {
   seq: number;
   head: string;
   wake_at: number | null;
-  waits: string;
+  lane: number;
+  queue: string | null;
+  queue_key: string | null;
+  priority: number;
   error: string | null;
   worker_id: string | null;
   epoch: number;
@@ -35,13 +40,120 @@ export interface RunTableRow {
   updated_at: number;
 }
 
-/** The runs whose block gives way to a fingerprint, `?2`. A block that cannot be read is a quarantine. */
+/** In the order of `tableRow`. */
+const rowColumns =
+  "run, run_id, workflow_id, version, status, paused, node, step, seq, head, wake_at, lane, queue, queue_key, priority, error, worker_id, epoch, blocked, tried, parent_run_id, actor_id, session_id, created_at, updated_at";
+
+type RowArray = [
+  RunTableRow["run"],
+  RunTableRow["run_id"],
+  RunTableRow["workflow_id"],
+  RunTableRow["version"],
+  RunTableRow["status"],
+  RunTableRow["paused"],
+  RunTableRow["node"],
+  RunTableRow["step"],
+  RunTableRow["seq"],
+  RunTableRow["head"],
+  RunTableRow["wake_at"],
+  RunTableRow["lane"],
+  RunTableRow["queue"],
+  RunTableRow["queue_key"],
+  RunTableRow["priority"],
+  RunTableRow["error"],
+  RunTableRow["worker_id"],
+  RunTableRow["epoch"],
+  RunTableRow["blocked"],
+  RunTableRow["tried"],
+  RunTableRow["parent_run_id"],
+  RunTableRow["actor_id"],
+  RunTableRow["session_id"],
+  RunTableRow["created_at"],
+  RunTableRow["updated_at"],
+];
+
+/** Written out: making an object of a row is most of the cost of reading it. */
+function tableRow(row: RowArray): RunTableRow {
+  const [
+    run,
+    run_id,
+    workflow_id,
+    version,
+    status,
+    paused,
+    node,
+    step,
+    seq,
+    head,
+    wake_at,
+    lane,
+    queue,
+    queue_key,
+    priority,
+    error,
+    worker_id,
+    epoch,
+    blocked,
+    tried,
+    parent_run_id,
+    actor_id,
+    session_id,
+    created_at,
+    updated_at,
+  ] = row;
+  return {
+    run,
+    run_id,
+    workflow_id,
+    version,
+    status,
+    paused,
+    node,
+    step,
+    seq,
+    head,
+    wake_at,
+    lane,
+    queue,
+    queue_key,
+    priority,
+    error,
+    worker_id,
+    epoch,
+    blocked,
+    tried,
+    parent_run_id,
+    actor_id,
+    session_id,
+    created_at,
+    updated_at,
+  };
+}
+
+/** Runs whose workflow, one of `?3` or any, and queue, one of `?4`, a worker knows. */
+export const known = `(?3 IS NULL OR workflow_id IN (SELECT value FROM json_each(?3)))
+  AND (queue IS NULL OR queue IN (SELECT value FROM json_each(?4)))`;
+
+/** Those of which the block gives way to a fingerprint, `?2`. A block that cannot be read is a quarantine. */
 export const liftable = `blocked IS NOT NULL AND NOT iif(json_valid(blocked), blocked ->> 'quarantine', 1)
-  AND ?2 NOT IN (SELECT value FROM json_each(iif(json_valid(tried), tried, '[]')))`;
+  AND ?2 NOT IN (SELECT value FROM json_each(iif(json_valid(tried), tried, '[]'))) AND ${known}`;
+
+/** Whether a run goes on when it is freed: one that failed does if there is mail, which may want it to be tried again. */
+export const drivable = `status IN ('running', 'waiting') OR (status = 'failed' AND EXISTS
+  (SELECT 1 FROM mailbox INDEXED BY mailbox_open WHERE mailbox.run = runs.run AND payload IS NOT NULL))`;
+
+export function workflowsOf({ workflows }: Capability): string | null {
+  return workflows ? JSON.stringify(workflows) : null;
+}
+
+export function queuesOf({ queues }: Capability): string {
+  return JSON.stringify(Object.keys(queues ?? {}));
+}
 
 export class Reader {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #arrayStatements = new Map<string, StatementSync>();
   /** For each kind of claimer, the number of blocks at which none gave way to it: every claim would scan them all otherwise. */
   readonly #nothingToLift = new Map<string, number>();
 
@@ -59,8 +171,20 @@ export class Reader {
     return statement;
   }
 
+  /** One that gives rows as arrays, which costs less than objects. */
+  prepareArrays(sql: string): StatementSync {
+    let statement = this.#arrayStatements.get(sql);
+    if (!statement) {
+      statement = this.#database.prepare(sql);
+      statement.setReturnArrays(true);
+      this.#arrayStatements.set(sql, statement);
+    }
+    return statement;
+  }
+
   run(runId: string): RunTableRow | undefined {
-    return this.prepare("SELECT * FROM runs WHERE run_id = ?").get(runId) as unknown as RunTableRow | undefined;
+    const row = this.prepareArrays(`SELECT ${rowColumns} FROM runs WHERE run_id = ?`).get(runId);
+    return row && tableRow(row as unknown as RowArray);
   }
 
   workers(): string[] {
@@ -114,15 +238,14 @@ export class Reader {
   }
 
   #recordsBetween(base: number, from: number, to: number): StoredRecord[] {
-    return this.prepare("SELECT id, header, body FROM records WHERE id BETWEEN ? AND ? ORDER BY id")
-      .all(from, to)
-      .map(({ id, header, body }) => ({
-        seq: (id as number) - base,
-        // Not stored: it is a function of the header, whose text is.
-        hash: sha256(header as string),
-        header: header as string,
-        body: body as string | null,
-      }));
+    const rows = this.prepareArrays("SELECT id, header, body FROM records WHERE id BETWEEN ? AND ? ORDER BY id").all(from, to);
+    return (rows as unknown as [number, string, string | null][]).map(([id, header, body]) => ({
+      seq: id - base,
+      // Not stored: it is a function of the header, whose text is.
+      hash: sha256(header),
+      header,
+      body,
+    }));
   }
 
   checkpoints(runId: string): Checkpoint[] {
@@ -139,7 +262,7 @@ export class Reader {
     return run ? this.mailOf(run, after) : [];
   }
 
-  hasMail({ run }: RunTableRow, after: number): boolean {
+  hasMail({ run }: Pick<RunTableRow, "run">, after: number): boolean {
     return (
       this.prepare(
         "SELECT 1 FROM mailbox INDEXED BY mailbox_open WHERE run = ? AND position > ? AND payload IS NOT NULL LIMIT 1",
@@ -148,7 +271,7 @@ export class Reader {
   }
 
   /** @throws RECORD_CORRUPT */
-  mailOf({ run, run_id, seq }: RunTableRow, after: number): Mail[] {
+  mailOf({ run, run_id, seq }: Pick<RunTableRow, "run" | "run_id" | "seq">, after: number): Mail[] {
     return this.prepare(
       "SELECT position, id, kind, key, payload, at FROM mailbox INDEXED BY mailbox_open WHERE run = ? AND position > ? AND payload IS NOT NULL ORDER BY position",
     )
@@ -163,36 +286,52 @@ export class Reader {
       }));
   }
 
+  news(workerId: string, after: number): { runIds: string[]; position: number } {
+    const { last } = this.prepare("SELECT max(position) AS last FROM mailbox").get() as { last: number | null };
+    const position = last ?? 0;
+    if (position <= after) return { runIds: [], position };
+    // What came since is little when somebody looks often; what is held is little in any case.
+    const rows =
+      position - after <= 1_000
+        ? this.prepare(
+            `SELECT DISTINCT run_id FROM mailbox CROSS JOIN runs ON runs.run = mailbox.run
+             WHERE position > ? AND payload IS NOT NULL AND worker_id = ?`,
+          ).all(after, workerId)
+        : this.prepare(
+            `SELECT run_id FROM runs INDEXED BY runs_held WHERE worker_id = ?2 AND EXISTS (
+               SELECT 1 FROM mailbox INDEXED BY mailbox_open WHERE mailbox.run = runs.run AND position > ?1 AND payload IS NOT NULL)`,
+          ).all(after, workerId);
+    return { runIds: rows.map((row) => row.run_id as string), position };
+  }
+
   /** When `claim` would give this worker something: a run is due, a holder expires, or a block gives way to it. */
-  nextDue(worker: Capability, now: number): number | undefined {
-    const { workerId, workflows, fingerprint } = worker;
-    const known = workflows ? "AND workflow_id IN (SELECT value FROM json_each(?))" : "";
-    const list = workflows ? [JSON.stringify(workflows)] : [];
-    const due = this.prepare(
-      `SELECT wake_at AS at FROM runs INDEXED BY runs_due
-       WHERE wake_at IS NOT NULL AND worker_id IS NULL AND blocked IS NULL ${known} ORDER BY wake_at LIMIT 1`,
-    ).get(...list);
+  nextDue(worker: Capability, lanes: Lanes, now: number): number | undefined {
+    const { workerId, fingerprint } = worker;
+    const due = firstDue(lanes.known(worker), this, slotsFor(worker, this, now), now);
+    // A run that a dead worker holds in a queue is of use for its slot, too.
     const expiring = this.prepare(
-      `SELECT max(?, min(expires_at)) AS at FROM workers
-       WHERE worker_id <> ? AND EXISTS (SELECT 1 FROM runs INDEXED BY runs_held WHERE runs.worker_id = workers.worker_id ${known})`,
-    ).get(now, workerId, ...list);
+      `SELECT max(?1, min(expires_at)) AS at FROM workers WHERE worker_id <> ?2 AND EXISTS (
+         SELECT 1 FROM runs INDEXED BY runs_held WHERE runs.worker_id = workers.worker_id
+           AND (${known} OR queue IN (SELECT value FROM json_each(?4))))`,
+    ).get(now, workerId, workflowsOf(worker), queuesOf(worker));
     const lifted = this.lifting(
       worker,
       () =>
-        this.prepare(`SELECT ?1 AS at FROM runs INDEXED BY runs_blocked WHERE ${liftable} ${known} LIMIT 1`).get(
+        this.prepare(`SELECT ?1 AS at FROM runs INDEXED BY runs_blocked WHERE ${liftable} LIMIT 1`).get(
           now,
           fingerprint,
-          ...list,
+          workflowsOf(worker),
+          queuesOf(worker),
         ),
       (found) => found !== undefined,
     );
-    const moments = [due?.at, expiring?.at, lifted?.at].filter((at) => typeof at === "number");
+    const moments = [due, expiring?.at, lifted?.at].filter((at) => typeof at === "number");
     return moments.length === 0 ? undefined : Math.min(...moments);
   }
 
   /** Looks for blocks that give way to a worker, unless nothing was blocked since none was left. `left`: whether some are left. */
-  lifting<T>({ fingerprint, workflows }: Capability, look: () => T, left: (found: T) => boolean): T | undefined {
-    const claimer = JSON.stringify([fingerprint, workflows]);
+  lifting<T>(worker: Capability, look: () => T, left: (found: T) => boolean): T | undefined {
+    const claimer = JSON.stringify([worker.fingerprint, workflowsOf(worker), queuesOf(worker)]);
     const { count } = this.prepare("SELECT count FROM blocks").get() as { count: number };
     if (this.#nothingToLift.get(claimer) === count) return undefined;
     const found = look();
@@ -205,58 +344,8 @@ export class Reader {
     this.#nothingToLift.clear();
   }
 
-  query(query: RunQuery): RunPage {
-    const limit = Math.max(0, Math.min(query.limit ?? 100, 1_000));
-    const oldest = query.order === "oldest";
-    const conditions: string[] = [];
-    const values: (string | number)[] = [];
-    const where = (condition: string, value: string | number): void => {
-      conditions.push(condition);
-      values.push(value);
-    };
-    if (query.status !== undefined) where("status IN (SELECT value FROM json_each(?))", JSON.stringify([query.status].flat()));
-    if (query.workflowId !== undefined) where("workflow_id = ?", query.workflowId);
-    if (query.holder !== undefined) where("worker_id = ?", query.holder);
-    if (query.parentRunId !== undefined) where("parent_run_id = ?", query.parentRunId);
-    if (query.waitReason !== undefined || query.waitKey !== undefined) {
-      // One wait must fit both.
-      where(
-        `EXISTS (SELECT 1 FROM json_each(iif(json_valid(waits), waits, '[]')) AS wait, json_each(?) AS wanted
-                 WHERE wait.value ->> 'reason' = coalesce(wanted.value ->> 'reason', wait.value ->> 'reason')
-                   AND wait.value ->> 'waitKey' = coalesce(wanted.value ->> 'waitKey', wait.value ->> 'waitKey'))`,
-        JSON.stringify([{ reason: query.waitReason, waitKey: query.waitKey }]),
-      );
-    }
-    if (query.cursor !== undefined) {
-      const cursor = Number(query.cursor);
-      if (!Number.isSafeInteger(cursor)) {
-        throw new AbstractRuntimeError("INVALID_OPTION", {
-          option: "cursor",
-          problem: `cursor "${query.cursor}" was not made by this store`,
-        });
-      }
-      where(oldest ? "run > ?" : "run < ?", cursor);
-    }
-    const filter = conditions.length > 0 ? `WHERE ${conditions.join(" AND ")}` : "";
-    const rows = this.prepare(`SELECT * FROM runs ${filter} ORDER BY run ${oldest ? "" : "DESC"} LIMIT ?`).all(
-      ...values,
-      limit + 1,
-    ) as unknown as RunTableRow[];
-    const page = rows.slice(0, limit);
-    const last = page.at(-1);
-    return { runs: page.map(listedRun), ...(rows.length > limit && last ? { next: String(last.run) } : {}) };
-  }
-
   counter(name: string): number {
     return (this.prepare("SELECT value FROM counters WHERE name = ?").get(name)?.value as number | undefined) ?? 0;
-  }
-
-  stats(): { runs: number; waiting: number } {
-    const { runs } = this.prepare("SELECT count(*) AS runs FROM runs").get() as { runs: number };
-    const { waiting } = this.prepare("SELECT count(*) AS waiting FROM runs WHERE status = 'waiting'").get() as {
-      waiting: number;
-    };
-    return { runs, waiting };
   }
 }
 
@@ -272,24 +361,15 @@ export function runRow(row: RunTableRow): RunRow {
     seq: row.seq,
     head: row.head,
     wakeAt: row.wake_at,
-    waits: JSON.parse(row.waits),
+    ...(row.queue === null ? {} : { queue: row.queue }),
+    ...(row.queue_key === null ? {} : { queueKey: row.queue_key }),
+    priority: row.priority,
     ...(row.error === null ? {} : { error: JSON.parse(row.error) }),
     ...(row.parent_run_id === null ? {} : { parentRunId: row.parent_run_id }),
     ...(row.actor_id === null ? {} : { actorId: row.actor_id }),
     ...(row.session_id === null ? {} : { sessionId: row.session_id }),
     createdAt: row.created_at,
     updatedAt: row.updated_at,
-  };
-}
-
-/** A page is not lost for one damaged row: what cannot be read is left out, and `load` says what is wrong. */
-function listedRun(row: RunTableRow): ListedRun {
-  const waits = readable(row.waits) === undefined ? "[]" : row.waits;
-  const error = readable(row.error) === undefined ? null : row.error;
-  return {
-    ...runRow({ ...row, waits, error }),
-    ...(row.blocked === null ? {} : { blocked: blockOf(row.blocked) }),
-    ...(row.worker_id === null ? {} : { holder: row.worker_id }),
   };
 }
 

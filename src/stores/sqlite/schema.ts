@@ -18,6 +18,18 @@ export const lastRun = 2 ** 53 / seqBits - 1;
 
 const migrations: readonly string[] = [
   `
+  -- A line in which runs stand for a worker: one for each workflow, queue and priority, and for those of a queue that have begun,
+  -- which its rate does not hold up. Claims look at the heads of the lanes that they know: what stands in others costs nothing.
+  CREATE TABLE lanes (
+    lane INTEGER PRIMARY KEY,
+    workflow_id TEXT NOT NULL,
+    queue TEXT,
+    priority INTEGER NOT NULL,
+    begun INTEGER NOT NULL
+  ) STRICT;
+  CREATE UNIQUE INDEX lanes_queued ON lanes (workflow_id, queue, priority, begun) WHERE queue IS NOT NULL;
+  CREATE UNIQUE INDEX lanes_plain ON lanes (workflow_id, priority) WHERE queue IS NULL;
+
   CREATE TABLE runs (
     run INTEGER PRIMARY KEY,
     run_id TEXT NOT NULL UNIQUE,
@@ -30,7 +42,10 @@ const migrations: readonly string[] = [
     seq INTEGER NOT NULL,
     head TEXT NOT NULL,
     wake_at INTEGER,
-    waits TEXT NOT NULL,
+    lane INTEGER NOT NULL,
+    queue TEXT,
+    queue_key TEXT,
+    priority INTEGER NOT NULL,
     error TEXT,
     worker_id TEXT,
     epoch INTEGER NOT NULL,
@@ -42,11 +57,31 @@ const migrations: readonly string[] = [
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
   ) STRICT;
-  CREATE INDEX runs_due ON runs (wake_at) WHERE wake_at IS NOT NULL AND worker_id IS NULL AND blocked IS NULL;
+  CREATE INDEX runs_due ON runs (lane, wake_at) WHERE wake_at IS NOT NULL AND worker_id IS NULL AND blocked IS NULL;
+  -- The same by key, for lanes whose heads are of keys that have no slot.
+  CREATE INDEX runs_due_keys ON runs (lane, queue_key, wake_at)
+    WHERE queue IS NOT NULL AND wake_at IS NOT NULL AND worker_id IS NULL AND blocked IS NULL;
+  -- The slots in use. The lease itself is the counter: nothing is added or taken away beside it, so that no slot can leak.
+  CREATE INDEX runs_slots ON runs (queue, queue_key) WHERE queue IS NOT NULL AND worker_id IS NOT NULL;
   CREATE INDEX runs_held ON runs (worker_id) WHERE worker_id IS NOT NULL;
   CREATE INDEX runs_blocked ON runs (run) WHERE blocked IS NOT NULL;
   CREATE INDEX runs_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL;
   CREATE INDEX runs_status ON runs (status);
+
+  -- When runs of a queue with a rate began, for as long as that counts.
+  CREATE TABLE begins (queue TEXT NOT NULL, at INTEGER NOT NULL, run INTEGER NOT NULL, PRIMARY KEY (queue, at, run))
+    STRICT, WITHOUT ROWID;
+
+  CREATE TABLE waits (
+    run INTEGER NOT NULL,
+    effect_id TEXT NOT NULL,
+    wait_key TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER,
+    PRIMARY KEY (run, effect_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX waits_key ON waits (wait_key, run);
 
   CREATE TABLE records (id INTEGER PRIMARY KEY, header TEXT NOT NULL, body TEXT) STRICT;
 
@@ -58,7 +93,9 @@ const migrations: readonly string[] = [
     id TEXT NOT NULL,
     kind TEXT NOT NULL,
     key TEXT NOT NULL,
+    -- NULL when it was taken, or recalled by its sender.
     payload TEXT,
+    recalled INTEGER,
     digest TEXT NOT NULL,
     at INTEGER NOT NULL,
     UNIQUE (run, id)

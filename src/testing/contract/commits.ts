@@ -358,7 +358,7 @@ export const commitCases: Record<string, Case> = {
     const before = await everything(world, runIds, counters);
     const copy = structuredClone(before);
     transition.row.node = "changed";
-    transition.row.waits.push({ effectId: "x", waitKey: "x", reason: "event", since: 0 });
+    transition.waits?.close.push("x");
     for (const record of transition.records) record.header = "changed";
     for (const child of transition.start) child.row.status = "failed";
     for (const sent of transition.send) sent.payload = "changed";

@@ -24,6 +24,8 @@ export const lifetimeCases: Record<string, Case> = {
       store.lift(runId),
       store.nextDue(worker),
       store.mail(runId, 0),
+      store.news(worker.workerId, 0),
+      store.listeners("go", { limit: 1 }),
       store.load(runId),
       store.records(runId, 0, 1),
       store.checkpoints(runId),
@@ -32,6 +34,7 @@ export const lifetimeCases: Record<string, Case> = {
       store.stats(),
     ];
     await Promise.all(calls.map((call) => refuses(call, "STORE_CLOSED")));
+    store.hear(() => undefined)();
   },
 
   async "reopen: everything is there again: leases, workers, mail and its ids, blocks, counters, checkpoints, moments"(world) {

@@ -3,8 +3,8 @@ import assert from "node:assert/strict";
 import type { Json, JsonObject } from "../../kernel/json.ts";
 import { decodeRecord, sha256, verifyRecord } from "../../kernel/record.ts";
 import { rowOf, type RunState } from "../../kernel/run.ts";
-import { checkpointsToDrop, type RunPage, type RunQuery } from "../../kernel/store.ts";
-import { type Case, finish, foldedOf, goOn, type Holder, message, park, same, stored, type World } from "./world.ts";
+import { checkpointsToDrop } from "../../kernel/store.ts";
+import { type Case, foldedOf, goOn, type Holder, message, park, same, stored, type World } from "./world.ts";
 
 /** Texts that have broken stores, for JSON values; in records and payloads they stand escaped. */
 const hostileValues: readonly string[] = [
@@ -161,6 +161,9 @@ export const readingCases: Record<string, Case> = {
       parent: { runId: parent.runId, effectId: "1" },
       actorId: "ada",
       sessionId: "s",
+      queue: "toString",
+      queueKey: "ada's",
+      priority: -3,
       vars: { a: 1 },
     });
     const waits = [
@@ -171,12 +174,12 @@ export const readingCases: Record<string, Case> = {
     const row = { ...transition.row, paused: true, version: "v 1", error: { code: "X", message: "cut in half: \ud83d" } };
     await world.store.commit([{ ...transition, row }]);
     same((await world.load(holder.runId)).row, row);
-    same((await world.store.query({ waitReason: "until" })).runs, [row]);
-    const failing = await world.takeOver(holder);
-    const failed = failing.next([{ kind: "run_failed", data: { error: { name: "Error", message: "a\u0000b" } } }]);
+    same((await world.store.query({ waitReason: "until" })).runs, [{ ...row, waits: transition.waits?.open }]);
+    const last = await world.takeOver(holder, await world.worker({ queues: { toString: {} } }));
+    const failed = last.next([{ kind: "run_failed", data: { error: { name: "Error", message: "a\u0000b" } } }]);
     await world.store.commit([failed]);
     same((await world.load(holder.runId)).row, failed.row);
-    same(failed.row, rowOf(failing.state));
+    same(failed.row, rowOf(last.state));
   },
 
   async "records: hostile texts come back exactly, and verify"(world) {
@@ -276,108 +279,5 @@ export const readingCases: Record<string, Case> = {
       (await world.store.query({ waitKey: hostileNames[0] })).runs.map(({ runId }) => runId),
       [holder.runId],
     );
-  },
-
-  async "query: filters by status, workflow, wait and parent, each and together"(world) {
-    const parent = await world.parked({ runId: "parent", workflowId: "a", waitKey: "x", reason: "subworkflow" });
-    await world.parked({
-      runId: "child",
-      workflowId: "b",
-      waitKey: "x",
-      reason: "user",
-      parent: { runId: parent.runId, effectId: "1" },
-    });
-    await world.held({ runId: "running", workflowId: "a" });
-    const ended = await world.held({ runId: "ended", workflowId: "b" });
-    await world.store.commit([ended.next([finish()], { release: true })]);
-    const both = await world.held({ runId: "both", workflowId: "c" });
-    await world.store.commit([
-      both.next([park({ waitKey: "y", reason: "user" }), park({ effectId: "2", waitKey: "z", reason: "event" })]),
-    ]);
-    const find = async (query: RunQuery): Promise<string[]> =>
-      (await world.store.query(query)).runs.map(({ runId }) => runId).sort();
-    assert.deepEqual(await find({}), ["both", "child", "ended", "parent", "running"]);
-    assert.deepEqual(await find({ status: "waiting" }), ["both", "child", "parent"]);
-    assert.deepEqual(await find({ status: ["completed", "running"] }), ["ended", "running"]);
-    assert.deepEqual(await find({ status: [] }), []);
-    assert.deepEqual(await find({ workflowId: "a" }), ["parent", "running"]);
-    assert.deepEqual(await find({ holder: both.lease.workerId, workflowId: "c" }), ["both"]);
-    assert.deepEqual(await find({ holder: "nobody" }), []);
-    assert.deepEqual(await find({ waitKey: "x" }), ["child", "parent"]);
-    assert.deepEqual(await find({ waitKey: "z" }), ["both"]);
-    assert.deepEqual(await find({ waitReason: "user" }), ["both", "child"]);
-    assert.deepEqual(await find({ waitReason: "user", waitKey: "x" }), ["child"]);
-    assert.deepEqual(await find({ waitReason: "user", waitKey: "z" }), []);
-    assert.deepEqual(await find({ parentRunId: "parent" }), ["child"]);
-    assert.deepEqual(await find({ status: "waiting", workflowId: "b", waitReason: "user", parentRunId: "parent" }), ["child"]);
-    assert.deepEqual(await find({ status: "running", workflowId: "b" }), []);
-  },
-
-  async "query: tells of each run its row and who holds it"(world) {
-    const holder = await world.held();
-    same(await world.store.query({}), { runs: [{ ...(await world.load(holder.runId)).row, holder: holder.lease.workerId }] });
-  },
-
-  async "query: newest first, or oldest first; a page tells how to get the next one"(world) {
-    const runIds = ["1", "2", "3", "4", "5", "6", "7"];
-    for (const runId of runIds) {
-      await world.store.create([stored(world.newRun({ runId }))]);
-      await world.clock.advance(1);
-    }
-    const pages = async (query: RunQuery): Promise<string[][]> => {
-      const found: string[][] = [];
-      let page: RunPage | undefined;
-      do {
-        page = await world.store.query({ ...query, cursor: page?.next });
-        found.push(page.runs.map(({ runId }) => runId));
-      } while (page.next !== undefined);
-      return found;
-    };
-    assert.deepEqual(await pages({ limit: 3 }), [["7", "6", "5"], ["4", "3", "2"], ["1"]]);
-    assert.deepEqual(await pages({ limit: 3, order: "oldest" }), [["1", "2", "3"], ["4", "5", "6"], ["7"]]);
-    assert.deepEqual(await pages({ limit: 7 }), [[...runIds].reverse()]);
-    assert.deepEqual(await pages({ order: "newest", limit: 4, workflowId: "work" }), [
-      ["7", "6", "5", "4"],
-      ["3", "2", "1"],
-    ]);
-    const first = await world.store.query({ limit: 2 });
-    await world.store.create([stored(world.newRun({ runId: "8" }))]);
-    const second = await world.store.query({ limit: 2, cursor: first.next });
-    assert.deepEqual(
-      second.runs.map(({ runId }) => runId),
-      ["5", "4"],
-    );
-  },
-
-  async "query: runs created at one moment are all on some page, once"(world) {
-    const runs = Array.from({ length: 9 }, () => stored(world.newRun()));
-    await world.store.create(runs);
-    const found: string[] = [];
-    let cursor: string | undefined;
-    do {
-      const page = await world.store.query({ limit: 2, cursor });
-      found.push(...page.runs.map(({ runId }) => runId));
-      cursor = page.next;
-    } while (cursor !== undefined);
-    assert.deepEqual(found.sort(), runs.map(({ row }) => row.runId).sort());
-  },
-
-  async "query: a page has 100 runs by default, and at most 1,000"(world) {
-    await world.store.create(Array.from({ length: 1_001 }, () => stored(world.newRun())));
-    const byDefault = await world.store.query({});
-    assert.deepEqual([byDefault.runs.length, byDefault.next !== undefined], [100, true]);
-    const most = await world.store.query({ limit: 5_000 });
-    assert.deepEqual([most.runs.length, most.next !== undefined], [1_000, true]);
-    const rest = await world.store.query({ limit: 5_000, cursor: most.next });
-    assert.deepEqual([rest.runs.length, rest.next], [1, undefined]);
-  },
-
-  async "stats: counts runs, and those that wait"(world) {
-    const { runs, waiting } = await world.store.stats();
-    assert.deepEqual([runs, waiting], [0, 0]);
-    await world.parked();
-    await world.held();
-    const stats = await world.store.stats();
-    assert.deepEqual([stats.runs, stats.waiting], [2, 1]);
   },
 };

@@ -8,7 +8,7 @@ import { fold, restore } from "../../kernel/fold.ts";
 import type { Json, JsonObject } from "../../kernel/json.ts";
 import { complete, goto } from "../../kernel/plan.ts";
 import { encodeRecord, type RecordDraft } from "../../kernel/record.ts";
-import { encodeState, rowOf, type RunState, type WaitReason } from "../../kernel/run.ts";
+import { encodeState, openWaits, rowOf, type RunState, type WaitReason } from "../../kernel/run.ts";
 import type { Capability, Checkpoint, Lease, Loaded, Message, NewRun, Store, Transition } from "../../kernel/store.ts";
 import { defineWorkflow } from "../../kernel/workflow.ts";
 import type { TestClock } from "../clock.ts";
@@ -21,6 +21,9 @@ export interface RunOptions {
   workflowId?: string;
   vars?: JsonObject;
   parent?: { runId: string; effectId: string };
+  queue?: string;
+  queueKey?: string;
+  priority?: number;
   actorId?: string;
   sessionId?: string;
 }
@@ -32,20 +35,25 @@ export class World {
   /** Closes the store and opens it again; undefined where it cannot be, or is reopened all the time. */
   readonly reopen: (() => Promise<Store>) | undefined;
 
-  constructor(store: Store, clock: TestClock, reopen: (() => Promise<Store>) | undefined) {
+  /** Whether the store is reopened all the time. */
+  readonly isRestless: boolean;
+
+  constructor(store: Store, clock: TestClock, reopen: (() => Promise<Store>) | undefined, isRestless = false) {
     this.store = store;
     this.clock = clock;
     this.reopen = reopen;
+    this.isRestless = isRestless;
   }
 
   /** A run that is not stored yet. */
-  newRun({ runId = this.ids.id(), workflowId = "work", ...options }: RunOptions = {}): Begun {
+  newRun({ runId = this.ids.id(), workflowId = "work", parent, ...options }: RunOptions = {}): Begun {
     const workflow = defineWorkflow({
       id: workflowId,
       entry: "work",
       nodes: { work: () => goto("rest"), rest: () => complete() },
     });
-    return beginRun(workflow, { runId, ...options, now: this.clock.now() }, this.ids, defaultLimits) as Begun;
+    const link = parent ? { parent: { ...parent, depth: 1 } } : {};
+    return beginRun(workflow, { runId, ...options, ...link, now: this.clock.now() }, this.ids, defaultLimits) as Begun;
   }
 
   /** A worker that is known for a minute. */
@@ -60,13 +68,17 @@ export class World {
     const { workerId } = worker ?? (await this.worker());
     const { state, ...run } = this.newRun(options);
     assert.deepEqual(await this.store.create([run], workerId), [true]);
-    return new Holder(state, { workerId, epoch: 1 }, this.clock, this.ids);
+    return this.holder(state, { workerId, epoch: 1 });
+  }
+
+  holder(state: RunState, lease: Lease): Holder {
+    return new Holder(state, lease, this.clock, this.ids);
   }
 
   /** A stored run that waits under the key "go" and is leased to nobody. */
-  async parked(options: RunOptions & Partial<Parking> = {}): Promise<Holder> {
+  async parked(options: RunOptions & Partial<Parking> = {}, worker?: Capability): Promise<Holder> {
     const { waitKey = "go", reason, until, effectId, ...run } = options;
-    const holder = await this.held(run);
+    const holder = await this.held(run, worker);
     await this.store.commit([holder.next([park({ waitKey, reason, until, effectId })], { release: true })]);
     return holder;
   }
@@ -121,6 +133,7 @@ export class Holder {
   /** The next transition. The holder goes on as if it were committed. */
   next(drafts: readonly RecordDraft[], options: Partial<Transition> = {}): Transition {
     const { runId, seq: after } = this.state;
+    const waited = new Set(openWaits(this.state).map(({ effectId }) => effectId));
     const records = drafts.map((draft) => {
       const { seq, head, step, node, actorId } = this.state;
       const place = { runId, seq: seq + 1, prev: head, at: this.#clock.now(), step, node, actorId };
@@ -129,12 +142,16 @@ export class Holder {
       return stored;
     });
     const row = structuredClone(rowOf(this.state));
+    const waiting = openWaits(this.state);
+    const open = waiting.filter(({ effectId }) => !waited.delete(effectId));
+    const waits = open.length > 0 || waited.size > 0 ? { waits: { open, close: [...waited] } } : {};
     return {
       runId,
       lease: { ...this.lease },
       after,
       records,
       row,
+      ...waits,
       take: [],
       send: [],
       start: [],
@@ -175,6 +192,15 @@ export function taken(message: Pick<Message, "id" | "kind" | "key" | "payload">,
 
 export function finish(output: Json = {}): RecordDraft {
   return { kind: "run_completed", data: { output } };
+}
+
+export function failing(): RecordDraft {
+  return { kind: "run_failed", data: { error: { name: "Error", message: "failed" } } };
+}
+
+/** A failed run is tried again. */
+export function retried(): RecordDraft {
+  return { kind: "control", data: { action: "retry", messageId: "retry" } };
 }
 
 export function message(runId: string, options: Partial<Message> = {}): Message {

@@ -1,0 +1,53 @@
+/** The messages of one run that its driver knows and has not taken, in the order of their arrival. */
+import type { Mail } from "./store.ts";
+
+export class Inbox {
+  #mail: Mail[];
+  #seen: number;
+  /** Whether something may mean more than when it was last looked at. */
+  #changed = true;
+
+  constructor(mail: readonly Mail[]) {
+    this.#mail = [...mail];
+    this.#seen = mail.at(-1)?.position ?? 0;
+  }
+
+  /** Position of the last message known. */
+  get seen(): number {
+    return this.#seen;
+  }
+
+  add(mail: readonly Mail[]): void {
+    if (mail.length === 0) return;
+    for (const message of mail) this.#mail.push(message);
+    this.#seen = (mail.at(-1) as Mail).position;
+    this.#changed = true;
+  }
+
+  /** The state has changed in a way that an early message may have waited for. */
+  lookAgain(): void {
+    this.#changed = true;
+  }
+
+  /** Offers every message, first come first. `take` answers whether it took the message. */
+  offer(take: (mail: Mail) => boolean): void {
+    if (!this.#changed) return;
+    this.#changed = false;
+    // What was taken may have opened the way for an earlier message; an unpause certainly has.
+    for (let took = true; took; ) {
+      took = false;
+      const kept: Mail[] = [];
+      for (const [i, mail] of this.#mail.entries()) {
+        if (!take(mail)) {
+          kept.push(mail);
+          continue;
+        }
+        took = true;
+        if (mail.kind !== "control") continue;
+        kept.push(...this.#mail.slice(i + 1));
+        break;
+      }
+      this.#mail = kept;
+    }
+  }
+}

@@ -1,0 +1,76 @@
+/** What a run needs of the code in this process: its workflow, its effects, its children's workflows. What is missing blocks it (L7). */
+import { childWorkflowOf, startsChildren } from "./child.ts";
+import type { DriveHost } from "./drive.ts";
+import type { EffectDefinition } from "./effect.ts";
+import { AbstractRuntimeError, nearest } from "./errors.ts";
+import type { Misfit } from "./migrate.ts";
+import { builtInEffects } from "./plan.ts";
+import type { RunState } from "./run.ts";
+import type { Blocked } from "./store.ts";
+import type { Workflow } from "./workflow.ts";
+
+export class Needs {
+  readonly workflow: Workflow | undefined;
+  readonly #host: DriveHost;
+  readonly #runId: string;
+  readonly #workflowId: string;
+
+  constructor(host: DriveHost, { runId, workflowId }: RunState) {
+    this.#host = host;
+    this.#runId = runId;
+    this.#workflowId = workflowId;
+    this.workflow = host.workflow(workflowId);
+  }
+
+  definition(type: string): EffectDefinition | undefined {
+    return this.workflow && this.#host.effect(type, this.workflow);
+  }
+
+  /** What a request needs and this process does not have, members included: a handler, or the workflow of a child. */
+  missing(type: string, payload: unknown): Blocked | undefined {
+    if (type === "all" || type === "any") {
+      const members = (payload as { effects?: unknown } | undefined)?.effects;
+      if (!Array.isArray(members)) return undefined;
+      for (const member of members) {
+        const missing = typeof member?.type === "string" ? this.missing(member.type, member.payload) : undefined;
+        if (missing) return missing;
+      }
+      return undefined;
+    }
+    if (startsChildren(type)) {
+      const childWorkflowId = childWorkflowOf(payload);
+      return childWorkflowId === undefined || this.#host.workflow(childWorkflowId)
+        ? undefined
+        : this.unknownWorkflow(childWorkflowId);
+    }
+    return isBuiltIn(type) || this.definition(type) ? undefined : this.unknownEffect(type);
+  }
+
+  unknownEffect(effectType: string): Blocked {
+    const suggestion = nearest(effectType, [...(this.workflow?.effects.keys() ?? []), ...builtInEffects]);
+    const fields = { effectType, runId: this.#runId, ...(suggestion ? { suggestion } : {}) };
+    return this.#blocked(new AbstractRuntimeError("EFFECT_UNKNOWN", fields));
+  }
+
+  /** @param workflowId Default: the run's own. */
+  unknownWorkflow(workflowId = this.#workflowId): Blocked {
+    const known = this.#host.workflowIds?.() ?? [];
+    const suggestion = nearest(workflowId, known);
+    return this.#blocked(
+      new AbstractRuntimeError("WORKFLOW_UNKNOWN", { workflowId, known, ...(suggestion ? { suggestion } : {}) }),
+    );
+  }
+
+  misfit(misfit: Misfit): Blocked {
+    const where = { runId: this.#runId, workflowId: this.#workflowId };
+    return this.#blocked(new AbstractRuntimeError("WORKFLOW_INCOMPATIBLE", { ...where, ...misfit }));
+  }
+
+  #blocked(error: AbstractRuntimeError): Blocked {
+    return { code: error.code, problem: error.problem, fingerprint: this.#host.fingerprint, quarantine: false };
+  }
+}
+
+export function isBuiltIn(type: string): boolean {
+  return (builtInEffects as readonly string[]).includes(type);
+}

@@ -1,0 +1,72 @@
+/** What a runtime tells whoever listens: after it is durable, never before (L3). */
+import { isError } from "../kernel/errors.ts";
+import type { Logger } from "../kernel/effect.ts";
+import type { LedgerRecord } from "../kernel/record.ts";
+import type { RunRow } from "../kernel/run.ts";
+
+/** What is listened to, and what listeners are given. */
+export interface RuntimeEvents {
+  /** A record that this process wrote. */
+  record: LedgerRecord;
+  /** The row of a run that this process moved: after every commit of it. */
+  run: RunRow;
+  /** Something that is nobody's exception: a store that cannot be asked, a run that could not be driven on. */
+  error: RuntimeProblem;
+}
+
+export interface RuntimeProblem {
+  /** Milliseconds since 1970. */
+  at: number;
+  message: string;
+  error?: unknown;
+  /** The code of `error`, where it is one of ours. */
+  code?: string;
+  runId?: string;
+}
+
+export type Listener<Name extends keyof RuntimeEvents> = (event: RuntimeEvents[Name]) => void;
+
+export class Events {
+  readonly #log: Logger;
+  readonly #listeners = new Map<keyof RuntimeEvents, Set<(event: never) => void>>();
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  on<Name extends keyof RuntimeEvents>(name: Name, listener: Listener<Name>): () => void {
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners);
+    // A function of our own: the same listener may be given twice, and each is taken away alone.
+    const entry = (event: never): void => listener(event as RuntimeEvents[Name]);
+    listeners.add(entry);
+    return () => void listeners.delete(entry);
+  }
+
+  /** A listener that throws is told to the log, and keeps nobody else from hearing. */
+  emit<Name extends keyof RuntimeEvents>(name: Name, event: RuntimeEvents[Name]): void {
+    for (const listener of this.#listeners.get(name) ?? []) {
+      try {
+        listener(event as never);
+      } catch (error) {
+        this.#log.error(`a listener to "${name}" threw`, { error });
+      }
+    }
+  }
+
+  hears(name: keyof RuntimeEvents): boolean {
+    return (this.#listeners.get(name)?.size ?? 0) > 0;
+  }
+}
+
+export const eventNames: readonly (keyof RuntimeEvents)[] = ["record", "run", "error"];
+
+export function problemOf(at: number, message: string, { error, runId }: { error?: unknown; runId?: unknown }): RuntimeProblem {
+  return {
+    at,
+    message,
+    ...(error === undefined ? {} : { error }),
+    ...(isError(error) ? { code: error.code } : {}),
+    ...(typeof runId === "string" ? { runId } : {}),
+  };
+}

@@ -1,0 +1,134 @@
+/** What a runtime and a start are given, checked at the door. */
+import type { Clock, Ids } from "../kernel/clock.ts";
+import type { AnyEffect, Logger } from "../kernel/effect.ts";
+import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
+import { defaultLimits, type Limits } from "../kernel/execute.ts";
+import { readMoment } from "../kernel/moment.ts";
+import type { QueueOptions } from "../kernel/plan.ts";
+import type { QueueLimits, RunQuery, Store } from "../kernel/store.ts";
+import type { Anything } from "../kernel/typing.ts";
+import type { Workflow } from "../kernel/workflow.ts";
+import { schedulerDefaults, type SchedulerOptions } from "./scheduler.ts";
+
+export interface RuntimeOptions {
+  /** The workflows whose runs this process may drive. */
+  workflows?: readonly Workflow[];
+  /** Effects for all workflows; a workflow's own of the same type go before. */
+  effects?: readonly AnyEffect[];
+  /** Default: SQLite in `./.abstractruntime/runs.db`. The runtime closes it when it stops. */
+  store?: Store;
+  /** Drives due runs by itself. Default: true; false for `tick`. */
+  scheduler?: boolean | SchedulerOptions;
+  /** The queues that runs may stand in, and their limits, which hold over all processes: give them all the same. A run in another queue is not driven here. */
+  queues?: Readonly<Record<string, QueueLimits>>;
+  limits?: Partial<Limits>;
+  /** Where the runtime reports what is nobody's exception. Default: nowhere. */
+  log?: Logger;
+  clock?: Clock;
+  ids?: Ids;
+}
+
+export interface StartOptions<Vars = Anything> extends QueueOptions {
+  /** What the workflow's schema takes. Default: `{}`. */
+  vars?: Vars;
+  /** Chosen by the caller, the start is idempotent: a second one with the same workflow and vars finds the run. Default: a UUID. */
+  runId?: string;
+  /** Who causes the run; stands in every record. */
+  actorId?: string;
+  sessionId?: string;
+  /** Not before so many milliseconds from now, by the store's clock. Default: at once. */
+  delayMs?: number;
+  /** Not before this moment: a Date, ISO text or milliseconds since 1970. */
+  startAt?: Date | string | number;
+}
+
+const optionNames = ["workflows", "effects", "store", "scheduler", "queues", "limits", "log", "clock", "ids"];
+
+/** The scheduler's settings, with defaults. @throws INVALID_OPTION */
+export function readOptions(options: RuntimeOptions): Required<SchedulerOptions> {
+  checkOptions(options, optionNames, "createRuntime()");
+  const settings = typeof options.scheduler === "object" ? options.scheduler : {};
+  checkOptions(settings, Object.keys(schedulerDefaults), "createRuntime({ scheduler })");
+  checkOptions(options.limits ?? {}, Object.keys(defaultLimits), "createRuntime({ limits })");
+  const { effectConcurrency = {}, ...numbers } = settings;
+  for (const [name, value] of Object.entries({ ...numbers, ...options.limits })) checkNumber(name, value, 1);
+  for (const [type, value] of Object.entries(effectConcurrency)) checkWhole(`effectConcurrency.${type}`, value);
+  checkQueues(options.queues);
+  checkWhole("concurrency", settings.concurrency);
+  return { ...schedulerDefaults, ...settings };
+}
+
+const startNames = ["vars", "runId", "actorId", "sessionId", "queue", "queueKey", "priority", "delayMs", "startAt"];
+
+/** Checks all but the vars and the queue. Answers the earliest moment to drive the run, where that is after `now`. @throws INVALID_OPTION */
+export function readStart(options: StartOptions, now: number): number | undefined {
+  checkOptions(options, startNames, "start()");
+  const { runId, delayMs, startAt } = options;
+  checkNumber("delayMs", delayMs, 0);
+  for (const option of ["actorId", "sessionId"] as const) {
+    if (options[option] !== undefined && typeof options[option] !== "string")
+      throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} must be text` });
+  }
+  if (runId !== undefined && (typeof runId !== "string" || runId === "" || runId.length > 200)) {
+    throw new AbstractRuntimeError("INVALID_OPTION", { option: "runId", problem: "runId must be text of 1 to 200 characters" });
+  }
+  const notBefore = Math.ceil(Math.max(now, now + (delayMs ?? 0), startAt === undefined ? now : momentOf(startAt)));
+  return notBefore > now ? notBefore : undefined;
+}
+
+const queryNames = [
+  "idPrefix",
+  "status",
+  "workflowId",
+  "waitReason",
+  "waitKey",
+  "parentRunId",
+  "holder",
+  "queue",
+  "blocked",
+  "order",
+  "limit",
+  "cursor",
+];
+
+/** @throws INVALID_OPTION */
+export function checkQuery(query: RunQuery, where: string): void {
+  checkOptions(query, queryNames, where);
+}
+
+function momentOf(given: Date | string | number): number {
+  const at = readMoment(given);
+  if (typeof at === "number") return at;
+  throw new AbstractRuntimeError("INVALID_OPTION", { option: "startAt", problem: `startAt: ${at}` });
+}
+
+function checkQueues(queues: RuntimeOptions["queues"]): void {
+  if (queues !== undefined && (typeof queues !== "object" || queues === null || Array.isArray(queues)))
+    throw new AbstractRuntimeError("INVALID_OPTION", { option: "queues", problem: "queues is an object of limits, by queue" });
+  for (const [name, limits] of Object.entries(queues ?? {})) {
+    const where = `the queue "${name}"`;
+    if (typeof limits !== "object" || limits === null)
+      throw new AbstractRuntimeError("INVALID_OPTION", { option: name, problem: `${where} is an object of limits` });
+    checkOptions(limits, ["concurrency", "keyConcurrency", "rateLimit"], where);
+    checkWhole(`queues.${name}.concurrency`, limits.concurrency);
+    checkWhole(`queues.${name}.keyConcurrency`, limits.keyConcurrency);
+    if (limits.rateLimit === undefined) continue;
+    if (typeof limits.rateLimit !== "object" || limits.rateLimit === null)
+      throw new AbstractRuntimeError("INVALID_OPTION", { option: name, problem: `the rateLimit of ${where} is { limit, periodMs }` });
+    checkOptions(limits.rateLimit, ["limit", "periodMs"], `the rateLimit of ${where}`);
+    checkWhole(`queues.${name}.rateLimit.limit`, limits.rateLimit.limit ?? Number.NaN);
+    checkNumber(`queues.${name}.rateLimit.periodMs`, limits.rateLimit.periodMs ?? Number.NaN, 1);
+  }
+}
+
+/** @throws INVALID_OPTION */
+export function checkWhole(option: string, value: number | undefined): void {
+  if (value === undefined || (Number.isSafeInteger(value) && value >= 1)) return;
+  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} must be a whole number from 1` });
+}
+
+/** @throws INVALID_OPTION */
+export function checkNumber(option: string, value: unknown, least: number): void {
+  if (value === undefined || (typeof value === "number" && value >= least)) return;
+  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} must be a number from ${least}` });
+}

@@ -1,0 +1,51 @@
+/** Runs as the store has them. */
+import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { restore } from "../kernel/fold.ts";
+import type { Json } from "../kernel/json.ts";
+import type { RunState } from "../kernel/run.ts";
+import type { Loaded, Store } from "../kernel/store.ts";
+
+/** @throws RUN_NOT_FOUND */
+export async function loadRun(store: Store, runId: string, at?: number): Promise<Loaded> {
+  const loaded = await store.load(runId, at === undefined ? {} : { at });
+  if (!loaded) throw new AbstractRuntimeError("RUN_NOT_FOUND", { runId });
+  return loaded;
+}
+
+/** The state, rebuilt from the ledger when the checkpoint is bad: that is no reason to refuse an answer. @throws RECORD_CORRUPT, FORMAT_NEWER */
+export async function stateOf(store: Store, loaded: Loaded, at?: number): Promise<RunState> {
+  const { runId } = loaded.row;
+  try {
+    return restore(runId, loaded).state;
+  } catch (error) {
+    if (!loaded.checkpoint) throw error;
+    const tail = await store.records(runId, 0, (at ?? loaded.row.seq) + 1);
+    return restore(runId, { tail }).state;
+  }
+}
+
+/** What a run gave. @throws RUN_FAILED, RUN_CANCELLED */
+export function outcomeOf(state: RunState): Json {
+  const { runId } = state;
+  if (state.status === "failed")
+    throw new AbstractRuntimeError("RUN_FAILED", { runId, problem: state.error?.message ?? "" }, state.error);
+  if (state.status === "cancelled")
+    throw new AbstractRuntimeError("RUN_CANCELLED", {
+      runId,
+      ...(state.cancelling?.reason === undefined ? {} : { reason: state.cancelling.reason }),
+    });
+  return state.output ?? null;
+}
+
+/** Why a run does not go on. */
+export function blockedError(runId: string, { blocked }: Loaded): AbstractRuntimeError {
+  const { code, problem, quarantine } = blocked as NonNullable<Loaded["blocked"]>;
+  return quarantine
+    ? new AbstractRuntimeError("RUN_QUARANTINED", { runId, problem })
+    : new AbstractRuntimeError("RUN_BLOCKED", { runId, code, problem });
+}
+
+/** Whether a failed run is about to go on. */
+export function isRetried({ row, mail }: Loaded): boolean {
+  return row.status === "failed" && mail.some(({ kind, key }) => kind === "control" && key === "retry");
+}

@@ -1,0 +1,178 @@
+/** Messages from outside: signals, events for many, and commands. Each is durable when its promise resolves, and known by its id. */
+import type { DriveHost } from "../kernel/drive.ts";
+import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { type Json, type JsonObject, toJson } from "../kernel/json.ts";
+import type { Limits } from "../kernel/execute.ts";
+import type { ControlAction } from "../kernel/record.ts";
+import { type RunState, statusOf } from "../kernel/run.ts";
+import type { Delivery, Message, RunQuery, Store } from "../kernel/store.ts";
+import { endMessageId } from "../kernel/child.ts";
+
+/** Where messages go out. */
+export interface Sender {
+  readonly host: DriveHost;
+  /** A message was stored: whoever drives the run should hear of it. */
+  delivered(runId: string, holder: string | undefined): void;
+}
+
+/** Messages stored by one transaction. */
+const pageSize = 500;
+
+/** @throws RUN_NOT_FOUND, RUN_ENDED, MAILBOX_FULL, MESSAGE_ID_REUSED, TOO_LARGE, NOT_JSON, INVALID_OPTION */
+export async function sendSignal(
+  sender: Sender,
+  runId: string,
+  key: string,
+  payload: unknown,
+  id: string | undefined,
+): Promise<{ duplicate: boolean }> {
+  const { store, ids, limits } = sender.host;
+  checkName("key", key);
+  if (id !== undefined) checkName("id", id);
+  const messageId = `signal:${id ?? ids.id()}`;
+  const message: Message = { id: messageId, runId, kind: "event", key, payload: readPayload(payload, `signal "${key}"`, limits) };
+  const [delivery] = await store.deliver([message], limits.mailboxMessages);
+  switch (delivery?.kind) {
+    case "stored":
+      sender.delivered(runId, delivery.holder);
+      return { duplicate: false };
+    case "duplicate":
+      if (!delivery.same) throw new AbstractRuntimeError("MESSAGE_ID_REUSED", { runId, id: id as string });
+      return { duplicate: true };
+    default:
+      throw refusal(runId, delivery);
+  }
+}
+
+/** Pages through the runs that wait for an event. What was reached before a crash is known by the id, and counted again. */
+export async function sendToAll(
+  sender: Sender,
+  key: string,
+  payload: unknown,
+  id: string | undefined,
+  workflowId: string | undefined,
+): Promise<number> {
+  const { store, ids, limits } = sender.host;
+  checkName("key", key);
+  if (id !== undefined) checkName("id", id);
+  const content = readPayload(payload, `event "${key}"`, limits);
+  const messageId = `emit:${id ?? ids.id()}`;
+  let reached = 0;
+  let refused: AbstractRuntimeError | undefined;
+  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
+    const page = await store.listeners(key, {
+      limit: pageSize,
+      ...(workflowId === undefined ? {} : { workflowId }),
+      ...(cursor === undefined ? {} : { cursor }),
+    });
+    cursor = page.next;
+    const messages = page.runIds.map(
+      (runId): Message => ({ id: messageId, runId, kind: "event", key, payload: content, ifWaiting: true }),
+    );
+    if (messages.length === 0) continue;
+    const deliveries = await store.deliver(messages, limits.mailboxMessages);
+    deliveries.forEach((delivery, i) => {
+      const runId = page.runIds[i] as string;
+      if (delivery.kind === "duplicate" && !delivery.same)
+        refused ??= new AbstractRuntimeError("MESSAGE_ID_REUSED", { runId, id: id as string });
+      else if (delivery.kind === "duplicate") reached += 1;
+      else if (delivery.kind === "full") refused ??= refusal(runId, delivery);
+      else if (delivery.kind === "stored") {
+        reached += 1;
+        sender.delivered(runId, delivery.holder);
+      }
+    });
+  }
+  // All the others were reached: sent again with the same id, it finds those that are left.
+  if (refused) throw refused;
+  return reached;
+}
+
+/** A command to a live run. @throws RUN_NOT_FOUND, RUN_ENDED */
+export async function sendControl(
+  sender: Sender,
+  runId: string,
+  action: Exclude<ControlAction, "retry">,
+  reason: string | undefined,
+): Promise<void> {
+  const [delivery] = await sender.host.store.deliver([control(sender, runId, action, reason)]);
+  if (delivery?.kind === "stored") return sender.delivered(runId, delivery.holder);
+  if (delivery?.kind === "duplicate") return;
+  if (action === "cancel" && delivery?.kind === "ended" && delivery.status === "cancelled") return;
+  throw refusal(runId, delivery);
+}
+
+/** Lets a failed run go on. @throws RUN_NOT_FOUND, NOT_FAILED, RETRY_REFUSED */
+export async function sendRetry(sender: Sender, state: RunState): Promise<void> {
+  const { runId, parent, retries = 0 } = state;
+  if (state.status !== "failed") throw new AbstractRuntimeError("NOT_FAILED", { runId, status: statusOf(state) });
+  if (state.undoing)
+    throw new AbstractRuntimeError("RETRY_REFUSED", { runId, problem: "what it had done was undone when it failed" });
+  const message: Message = {
+    id: `retry:${retries + 1}`,
+    runId,
+    kind: "control",
+    key: "retry",
+    payload: {},
+    ifFailed: true,
+    ...(parent ? { recall: { runId: parent.runId, id: endMessageId(runId, retries) } } : {}),
+  };
+  const [delivery] = await sender.host.store.deliver([message]);
+  if (delivery?.kind === "stored") return sender.delivered(runId, delivery.holder);
+  if (delivery?.kind === "duplicate") return;
+  if (delivery?.kind === "taken") {
+    const problem = `its parent ${parent?.runId} has taken its end; a retry of the parent starts the child anew`;
+    throw new AbstractRuntimeError("RETRY_REFUSED", { runId, problem });
+  }
+  if (delivery?.kind === "not_failed") throw new AbstractRuntimeError("NOT_FAILED", { runId, status: delivery.status });
+  throw refusal(runId, delivery);
+}
+
+/** Does something to every run of a query, page by page. Answers to how many. */
+export async function toEach(store: Store, query: RunQuery, act: (runId: string) => Promise<boolean>): Promise<number> {
+  let count = 0;
+  for (let cursor: string | undefined = query.cursor, more = true; more; more = cursor !== undefined) {
+    const page = await store.query({ ...query, order: "oldest", limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
+    cursor = page.next;
+    for (let from = 0; from < page.runs.length; from += pageSize) {
+      const acted = await Promise.all(page.runs.slice(from, from + pageSize).map(({ runId }) => act(runId)));
+      count += acted.filter((done) => done).length;
+    }
+  }
+  return count;
+}
+
+function control({ host }: Sender, runId: string, action: ControlAction, reason: string | undefined): Message {
+  if (reason !== undefined && typeof reason !== "string")
+    throw new AbstractRuntimeError("INVALID_OPTION", { option: "reason", problem: "reason must be text" });
+  // A run is cancelled once; it may be paused many times.
+  const id = action === "cancel" ? "cancel" : `${action}:${host.ids.id()}`;
+  const payload: JsonObject = reason === undefined ? {} : { reason: readPayload(reason, "reason", host.limits) };
+  return { id, runId, kind: "control", key: action, payload };
+}
+
+function refusal(runId: string, delivery: Delivery | undefined): AbstractRuntimeError {
+  switch (delivery?.kind) {
+    case "ended":
+      return new AbstractRuntimeError("RUN_ENDED", { runId, status: delivery.status });
+    case "full":
+      return new AbstractRuntimeError("MAILBOX_FULL", { runId, limit: delivery.limit });
+    default:
+      return new AbstractRuntimeError("RUN_NOT_FOUND", { runId });
+  }
+}
+
+function readPayload(payload: unknown, what: string, limits: Limits): Json {
+  const json = payload === undefined ? null : toJson(payload, "payload", limits.jsonDepth);
+  const sizeBytes = Buffer.byteLength(JSON.stringify(json));
+  if (sizeBytes > limits.messageBytes)
+    throw new AbstractRuntimeError("TOO_LARGE", { what, sizeBytes, limitBytes: limits.messageBytes });
+  return json;
+}
+
+/** Ids and keys are matched in stores that keep well-formed text only. */
+function checkName(option: string, text: unknown): void {
+  if (typeof text === "string" && text !== "" && text.length <= 500 && text.isWellFormed()) return;
+  const problem = `${option} must be well-formed text of 1 to 500 characters`;
+  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem });
+}
