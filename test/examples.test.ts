@@ -198,6 +198,15 @@ test("signal comes early, counts once, and emit reaches those that wait", () => 
   ]);
 });
 
+test("simulate finds the payment that is made twice, and the faults that it takes", () => {
+  const [careful, careless, ...faults] = run("simulate.ts");
+  expect(careful).toBe("careful: no problem in 200 seeds");
+  expect(careless).toMatch(/^careless: run run-\d has paid \d times$/);
+  expect(faults.length).toBeGreaterThan(0);
+  expect(faults.length).toBeLessThan(4);
+  for (const fault of faults) expect(fault).toMatch(/^ {2}because ./);
+});
+
 test("crash-recovery dies in a payment, goes on, and has paid once", () => {
   expect(run("crash-recovery.ts")).toEqual([
     "-- first start",

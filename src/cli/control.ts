@@ -41,6 +41,8 @@ type Came = { runId: string; workflowId: string } & (
   | { problem: Problem }
 );
 
+/** A worker that lives looks at least once in this time, unless it has much to do. */
+const momentMs = 1_500;
 /** Runs that are sent to at the same time. */
 const atOnce = 50;
 
@@ -63,9 +65,11 @@ export function addControl(program: Command, act: Act, control: Control): void {
 
 async function carryOut(cli: Cli, control: Control, given: string[], options: ControlOptions): Promise<number> {
   checkUse(control, given, options);
-  const targets = await reading(cli, (runtime) =>
-    given.length > 0 ? named(runtime, given) : matching(runtime, control, options),
-  );
+  const { targets, attended } = await reading(cli, async (runtime) => ({
+    targets: await (given.length > 0 ? named(runtime, given) : matching(runtime, control, options)),
+    // Asked before this command is one itself.
+    attended: (await runtime.store.stats()).workers > 0,
+  }));
   const { terminal } = cli;
   if (targets.length === 0) {
     if (cli.json) terminal.json({ runs: [] });
@@ -83,17 +87,21 @@ async function carryOut(cli: Cli, control: Control, given: string[], options: Co
   await open(async (runtime) => {
     for (let from = 0; from < targets.length; from += atOnce) {
       const batch = targets.slice(from, from + atOnce);
-      all.push(...(await Promise.all(batch.map((target) => one(runtime, control, target, options.reason, targets.length > 1)))));
+      all.push(
+        ...(await Promise.all(
+          batch.map((target) => one(runtime, control, target, { ...options, attended, many: targets.length > 1 })),
+        )),
+      );
     }
   });
-  if (control.spreads) await spread(cli, targets);
+  if (control.spreads) await spread(cli, targets, attended);
   // What a query found may have moved on since; what was named was meant.
   const came = given.length > 0 ? all : all.filter((run) => !("problem" in run) || !moved.includes(run.problem.code));
   return reading(cli, (runtime) => report(cli, control, runtime, came));
 }
 
 /** Children that are told by their parents' cancels are cancelled here too, where nobody drives them: level by level. */
-async function spread(cli: Cli, cancelled: readonly Target[]): Promise<void> {
+async function spread(cli: Cli, cancelled: readonly Target[], attended: boolean): Promise<void> {
   for (let level = cancelled; level.length > 0; ) {
     const parents = level;
     const told = await reading(cli, async (runtime) => {
@@ -103,7 +111,7 @@ async function spread(cli: Cli, cancelled: readonly Target[]): Promise<void> {
       return found;
     });
     await commanding(cli, queuesOf(told), async (runtime) => {
-      for (const { runId } of told) await applyHere(runtime, runId);
+      await Promise.all(told.map(({ runId }) => applyHere(runtime, runId, attended)));
     });
     level = told;
   }
@@ -173,17 +181,16 @@ async function matching(runtime: Runtime, { statuses }: Control, { workflow, sta
   return targets;
 }
 
-/** @param many Then a refusal stands beside what became of the others. */
+/** @param options.many Then a refusal stands beside what became of the others. */
 async function one(
   runtime: Runtime,
   control: Control,
   { runId, workflowId }: Target,
-  reason: string | undefined,
-  many: boolean,
+  { reason, attended, many }: { reason?: string; attended: boolean; many: boolean },
 ): Promise<Came> {
   try {
     await control.send(runtime, runId, reason);
-    if (control.appliesHere) await applyHere(runtime, runId);
+    if (control.appliesHere) await applyHere(runtime, runId, attended);
     const run = await runtime.get(runId);
     const { status, paused, cancelling, blocked } = run;
     return {
@@ -201,12 +208,32 @@ async function one(
   }
 }
 
-/** Whoever holds the run hears of the command; where nobody does, no worker may ever come. */
-export async function applyHere(runtime: Runtime, runId: string): Promise<void> {
+/**
+ * Whoever holds the run hears of the command; where nobody does, no worker may ever come.
+ *
+ * @param attended A worker lives: it is given the time to take the command first. Where the run's code is needed, that is left to it.
+ */
+export async function applyHere(runtime: Runtime, runId: string, attended = false): Promise<void> {
+  if (attended && (await isTaken(runtime, runId))) return;
+  const wasBlocked = (await runtime.store.load(runId))?.blocked !== undefined;
   try {
     await runtime.tick(runId, { maxSteps: 0 });
   } catch (error) {
     if (!left.some((code) => isError(error, code))) throw error;
+  }
+  if (!attended || wasBlocked) return;
+  // That this command has no code says nothing of the workers.
+  const { blocked } = (await runtime.store.load(runId)) ?? {};
+  if (blocked && !blocked.quarantine && blocked.code === "WORKFLOW_UNKNOWN") await runtime.store.lift(runId);
+}
+
+/** Whether a worker takes the commands to a run within a moment, or holds the run. */
+async function isTaken(runtime: Runtime, runId: string): Promise<boolean> {
+  for (let waitedMs = 0; ; waitedMs += momentMs / 20) {
+    const loaded = await runtime.store.load(runId);
+    if (!loaded?.mail.some(({ kind }) => kind === "control")) return true;
+    if (waitedMs >= momentMs) return loaded.lease !== undefined;
+    await new Promise((resolve) => setTimeout(resolve, momentMs / 20));
   }
 }
 

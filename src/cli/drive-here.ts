@@ -1,5 +1,5 @@
 /** Driving a run in this process, for as long as it moves by itself; Ctrl-C hands it back. Shared by `run` and `respond --file`. */
-import { isError, type Run, type Runtime } from "../index.ts";
+import { isError, type QueueLimits, type Run, type Runtime } from "../index.ts";
 import { ask } from "./ask.ts";
 import { type Cli, nextCommand } from "./command.ts";
 import { explain, failureOf, printExplanation } from "./explain.ts";
@@ -31,9 +31,12 @@ export async function driveHere(
   const interrupt = Promise.withResolvers<"interrupted">();
   broken.promise.catch(() => {}); // Heard by whoever races it below.
   let runId: string | undefined;
+  const queues: Record<string, QueueLimits> = { ...file.queues };
   const runtime = await openRuntime(cli, {
     workflows: file.workflows,
     scheduler: true,
+    // An export that is no object is refused as what it is.
+    queues: file.queues === undefined || isObject(file.queues) ? queues : file.queues,
     failed: (error, ofRun) => {
       if ((runId !== undefined && ofRun === runId) || (isError(error) && error.code.startsWith("STORE_"))) broken.reject(error);
     },
@@ -43,9 +46,10 @@ export async function driveHere(
     interrupt.resolve("interrupted");
   });
   try {
+    const here: Here = { cli, runtime, file, queues, unserved: new Set() };
     runId = await begin(runtime);
     for (;;) {
-      const settling = settle(runtime, runId, file, options);
+      const settling = settle(here, runId, options);
       settling.catch(() => {}); // When interrupted, it ends by finding the runtime stopped.
       const run = await Promise.race([settling, interrupt.promise, broken.promise]);
       if (run === "interrupted") return await leave(cli, runtime, runId, file);
@@ -105,6 +109,8 @@ async function report(cli: Cli, runtime: Runtime, run: Run, file: WorkflowFile):
       run.status === "failed" ? { ...told, hint: `See \`${nextCommand(cli, "ledger", [run.runId])}\`.` } : told,
       false,
     );
+    for (const { effectId, type, error } of run.undoFailures ?? [])
+      terminal.note(`Not undone: effect ${effectId}: ${type}: ${error.message}`);
   } else {
     printExplanation(terminal, await explain(cli, runtime, run.runId, file));
   }
@@ -113,16 +119,63 @@ async function report(cli: Cli, runtime: Runtime, run: Run, file: WorkflowFile):
 
 // ---- Waiting for it ------------------------------------------------------------------------------------------------
 
+/** What a run is driven with. */
+interface Here {
+  cli: Cli;
+  runtime: Runtime;
+  file: WorkflowFile;
+  /** Those that this process serves. One that is added is served from the next look on. */
+  queues: Record<string, QueueLimits>;
+  /** Queues in which the run or one that it waits for stands, and which this process does not serve. */
+  unserved: Set<string>;
+}
+
 /** The run, once it has ended, is blocked, or does not go on by itself soon. */
-async function settle(runtime: Runtime, runId: string, file: WorkflowFile, { wait = false }: DriveOptions): Promise<Run> {
+async function settle(here: Here, runId: string, { wait = false }: DriveOptions): Promise<Run> {
+  const { runtime, unserved } = here;
+  let told = 0;
   for (let pollMs = 5; ; pollMs = Math.min(200, pollMs * 2)) {
-    const moves = wait || (await movesOn(runtime, runId, file));
-    if ((await stops(runtime, runId, moves ? pollMs : 0)) || !moves) return runtime.get(runId);
+    unserved.clear();
+    const moves = await movesOn(here, runId);
+    const stuck = !moves && unserved.size > 0;
+    if (stuck && told < unserved.size) tellUnserved(here);
+    told = Math.max(told, unserved.size);
+    const stays = moves || (wait && !(stuck && (await isAlone(runtime))));
+    if ((await stops(runtime, runId, stays ? pollMs : 0)) || !stays) return runtime.get(runId);
   }
 }
 
+/** Whether no other worker lives that could serve what this one does not. */
+async function isAlone(runtime: Runtime): Promise<boolean> {
+  return (await runtime.store.stats()).workers <= 1;
+}
+
+function tellUnserved({ cli, file, unserved }: Here): void {
+  const names = [...unserved].map((name) => `"${name}"`).join(", ");
+  const missing = Object.fromEntries([...unserved].map((name) => [name, {}]));
+  const how = file.queues
+    ? `name it in the \`queues\` that ${file.path} exports`
+    : `${file.path} may export it: export const queues = ${JSON.stringify(missing)}`;
+  cli.terminal.note(`Waits in queue ${names}, which is not served here. To serve it, ${how}.`, "dim");
+}
+
+/**
+ * Whether runs of a queue are driven here. Without a word about queues in the file, and with no worker about that may know their
+ * limits, they are, one at a time: no concurrency that somebody set is passed by that.
+ */
+async function serves({ runtime, file, queues, unserved }: Here, queue: string): Promise<boolean> {
+  if (Object.hasOwn(queues, queue)) return true;
+  if (file.queues === undefined && (await isAlone(runtime))) {
+    queues[queue] = { concurrency: 1 };
+    return true;
+  }
+  unserved.add(queue);
+  return false;
+}
+
 /** Whether a run that has not ended goes on without anybody doing anything: held, due soon, or waiting for a child that does. */
-async function movesOn(runtime: Runtime, runId: string, file: WorkflowFile): Promise<boolean> {
+async function movesOn(here: Here, runId: string): Promise<boolean> {
+  const { runtime, file } = here;
   const loaded = await runtime.store.load(runId);
   if (!loaded) return false;
   const { row, lease, blocked, now, mail } = loaded;
@@ -130,15 +183,17 @@ async function movesOn(runtime: Runtime, runId: string, file: WorkflowFile): Pro
   if (row.status === "completed" || row.status === "cancelled" || (row.status === "failed" && !asked("retry"))) return false;
   if (lease) return true;
   if (row.paused && !asked("unpause") && !asked("cancel")) return false;
-  // Its queue has limits, which a worker that serves it knows. This one serves none.
-  if (row.queue !== undefined || !file.workflows.some(({ id }) => id === row.workflowId)) return false;
+  if (!file.workflows.some(({ id }) => id === row.workflowId)) return false;
   if (blocked && (await stops(runtime, runId, 0))) return false;
-  if (row.wakeAt !== null && row.wakeAt - now <= patienceMs) return true;
+  const isSoon = row.wakeAt !== null && row.wakeAt - now <= patienceMs;
+  // What waits for something else needs no worker yet.
+  if (row.queue !== undefined && (isSoon || row.status === "running") && !(await serves(here, row.queue))) return false;
+  if (isSoon) return true;
   if (row.status !== "waiting") return false;
   const run = await runtime.get(runId);
   for (const wait of run.waits) {
     if (wait.reason !== "subworkflow") continue;
-    for (const childId of await awaitedChildren(runtime, wait, runId)) if (await movesOn(runtime, childId, file)) return true;
+    for (const childId of await awaitedChildren(runtime, wait, runId)) if (await movesOn(here, childId)) return true;
   }
   return false;
 }
@@ -167,4 +222,8 @@ async function stops(runtime: Runtime, runId: string, timeoutMs: number): Promis
       return true;
     throw error;
   }
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

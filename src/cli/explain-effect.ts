@@ -26,7 +26,7 @@ export async function explainEffect(facts: Facts, effect: OpenEffect): Promise<S
   }
 }
 
-function explainExecuting({ holder, now, ...facts }: Facts, effect: OpenEffect): Story {
+function explainExecuting({ holder, holderIsDead, now, ...facts }: Facts, effect: OpenEffect): Story {
   const what =
     effect.type === "start_subworkflow"
       ? `the start of a run of workflow "${workflowOf(effect)}"`
@@ -37,7 +37,7 @@ function explainExecuting({ holder, now, ...facts }: Facts, effect: OpenEffect):
       ["Since", when(effect.since, now)],
       [
         "Woken by",
-        holder === undefined
+        holder === undefined || holderIsDead
           ? "the next worker with its code, which finds out what became of the attempt: the last one stopped in the midst of it"
           : "its outcome",
       ],

@@ -4,6 +4,7 @@ import { type Cli, nextCommand } from "./command.ts";
 import { explainEffect } from "./explain-effect.ts";
 import { moment, span, when } from "./moment.ts";
 import { leftToUndo, openEffectsOf, type OpenEffect } from "./open-effects.ts";
+import { hasDied } from "./open-runtime.ts";
 import { jsonLine, type Terminal } from "./terminal.ts";
 import type { WorkflowFile } from "./workflow-file.ts";
 
@@ -19,6 +20,8 @@ export interface Explanation {
   next: string[];
   /** The worker that holds the run now. */
   holder?: string;
+  /** Its process has died, or its lease has run out. */
+  holderIsDead: boolean;
   /** Since when it is so, in milliseconds since 1970. */
   since: number;
   /** What it has under way. */
@@ -29,6 +32,8 @@ export interface Explanation {
 export async function explain(cli: Cli, runtime: Runtime, runId: string, file?: WorkflowFile): Promise<Explanation> {
   const run = await runtime.get(runId);
   const loaded = await runtime.store.load(runId);
+  const holder = loaded?.lease?.workerId;
+  const holderIsDead = holder !== undefined && (hasDied(cli, holder) || (await runtime.store.stats()).workers === 0);
   const ended = run.status === "completed" || run.status === "failed" || run.status === "cancelled";
   const facts: Facts = {
     cli,
@@ -37,14 +42,15 @@ export async function explain(cli: Cli, runtime: Runtime, runId: string, file?: 
     ...(file ? { file } : {}),
     path: file?.path ?? "FILE",
     now: loaded?.now ?? run.updatedAt,
-    holder: loaded?.lease?.workerId,
+    holder,
+    holderIsDead,
     mail: loaded?.mail ?? [],
     effects: ended ? [] : await openEffectsOf(runtime, run),
     explainRun: (other) => explain(cli, runtime, other, file),
   };
   const { since = run.updatedAt, ...part } = await explainStatus(facts);
-  const { holder, effects } = facts;
-  return { run, since, ...(holder === undefined ? {} : { holder }), effects, ...part };
+  const { effects } = facts;
+  return { run, since, ...(holder === undefined ? {} : { holder }), holderIsDead, effects, ...part };
 }
 
 export function printExplanation(terminal: Terminal, { summary, fields, next }: Explanation): void {
@@ -64,6 +70,7 @@ export interface Facts {
   path: string;
   now: number;
   holder: string | undefined;
+  holderIsDead: boolean;
   /** The messages that the run has not taken. */
   mail: NonNullable<Awaited<ReturnType<Store["load"]>>>["mail"];
   effects: OpenEffect[];
@@ -83,7 +90,7 @@ async function explainStatus(facts: Facts): Promise<Part> {
       : run.undoing
         ? await explainUndoing(facts)
         : run.cancelling && !run.cancelling.cleaning
-          ? await explainCancelling(facts)
+          ? explainCancelling(facts)
           : run.seq === 0 && run.wakeAt !== null && run.wakeAt > now
             ? explainDelayed(facts, run.wakeAt)
             : await explainActive(facts);
@@ -127,7 +134,7 @@ async function explainFailed(facts: Facts): Promise<Part> {
     summary: `${named(run)} failed at node "${run.node}".`,
     fields: [
       ["Ended", when(run.updatedAt, now)],
-      ["Error", run.error && errorText(run.error)],
+      ["Error", run.error && (refused ? withoutRetry(errorText(run.error)) : errorText(run.error))],
       ["Retries", run.retries > 0 ? String(run.retries) : undefined],
       ["Retry", refused === undefined ? "possible: it goes on from where it failed" : `refused: ${refused.why}`],
       ...notUndone(run),
@@ -200,14 +207,15 @@ function explainBlocked({ cli, run, path, now }: Facts, { code, problem, quarant
   };
 }
 
-function explainPaused({ cli, run, now, holder, effects }: Facts): Part {
-  const settling = holder === undefined ? [] : effects.filter(({ phase }) => phase === "executing");
+function explainPaused(facts: Facts): Part {
+  const { cli, run, now, holder, holderIsDead, effects } = facts;
+  const settling = holder === undefined || holderIsDead ? [] : effects.filter(({ phase }) => phase === "executing");
   const waits = run.waits.map(({ reason, waitKey }) => (reason === "subworkflow" ? "the end of a run" : waitKey)).join(", ");
   return {
     summary: `${named(run)} is paused at node "${run.node}".`,
     fields: [
       ["Since", when(run.updatedAt, now)],
-      ["Holder", holder === undefined ? undefined : workerText(holder)],
+      ["Holder", holder === undefined ? undefined : holderText(facts)],
       ["Settles", settling.length > 0 ? settling.map(({ type }) => `effect "${type}"`).join(", ") : undefined],
       ["Waits", waits === "" ? undefined : `${waits} (what arrives is kept, and taken afterwards)`],
       ["Woken by", "an unpause; nothing else moves it, but a cancel"],
@@ -234,18 +242,18 @@ function explainDelayed({ cli, run, now, path }: Facts, at: number): Part {
 
 // ---- Ending --------------------------------------------------------------------------------------------------------
 
-async function explainCancelling(facts: Facts): Promise<Part> {
-  const { cli, run, now, holder, effects } = facts;
+function explainCancelling(facts: Facts): Part {
+  const { cli, run, now, holder, holderIsDead, effects } = facts;
   const settling = effects.filter(({ phase }) => phase === "executing");
   return {
     summary: `${named(run)} is being cancelled, at node "${run.node}".`,
     fields: [
       ["Reason", run.cancelling?.reason],
       ["Settles", settling.length > 0 ? `${settling.map(({ type }) => `effect "${type}"`).join(", ")}, told to stop` : undefined],
-      ["Holder", await holderText(facts)],
+      ["Holder", holderText(facts)],
       ["Since", when(run.updatedAt, now)],
     ],
-    next: holder === undefined ? [nextCommand(cli, "cancel", [run.runId])] : ["nothing: it ends by itself."],
+    next: holder === undefined || holderIsDead ? [nextCommand(cli, "cancel", [run.runId])] : ["nothing: it ends by itself."],
   };
 }
 
@@ -273,7 +281,7 @@ async function explainUndoing(facts: Facts): Promise<Part> {
 // ---- Moving, or waiting --------------------------------------------------------------------------------------------
 
 async function explainActive(facts: Facts): Promise<Part> {
-  const { cli, run, path, now, holder, effects } = facts;
+  const { cli, run, path, file, now, holder, holderIsDead, effects } = facts;
   const isDue = holder === undefined && run.wakeAt !== null && run.wakeAt <= now;
   const isRunning = run.status === "running";
   const fields: Fields = [];
@@ -286,15 +294,18 @@ async function explainActive(facts: Facts): Promise<Part> {
   }
   if (isRunning || isDue || holder !== undefined) {
     if (fields.length > 0) fields.push(["", ""]);
-    fields.push(["Holder", await holderText(facts)]);
-    if (isRunning) fields.push(["Since", when(run.updatedAt, now)]);
+    fields.push(["Holder", holderText(facts)]);
+    if (isRunning) fields.push(["Since", when(isDue ? Math.max(run.updatedAt, run.wakeAt ?? 0) : run.updatedAt, now)]);
     if (isDue && run.wakeAt !== null && !isRunning) fields.push(["Due", `for ${span(now - run.wakeAt)}`]);
     if (isDue && run.queue !== undefined) fields.push(["Queue", await queueText(facts, run.queue)]);
   }
   const goOn = nextCommand(cli, "run", [path], { id: run.runId });
+  const isQueued = isDue && run.queue !== undefined;
+  // It then drives such runs one at a time.
+  if (isQueued && !file?.queues && (await facts.runtime.store.stats()).workers === 0) next.unshift(goOn);
   if (isDue && run.queue !== undefined)
     next.unshift(`start a worker that serves its queue: createRuntime({ queues: ${JSON.stringify({ [run.queue]: {} })} })`);
-  else if (isDue) next.unshift(goOn);
+  else if (isDue || holderIsDead) next.unshift(goOn);
   else if (isRunning) next.push(`if that worker is dead: ${goOn}`);
   const onlyBackoff = effects.length > 0 && effects.every(({ phase }) => phase === "backing_off");
   const doing = isRunning ? "is running, at" : "waits at";
@@ -308,19 +319,16 @@ async function explainActive(facts: Facts): Promise<Part> {
   };
 }
 
-async function holderText(facts: Facts): Promise<string> {
-  const { holder, run, runtime } = facts;
+function holderText({ holder, holderIsDead, run }: Facts): string {
   if (holder === undefined) {
     const serving = run.queue === undefined ? "" : " that serves its queue, when it has a free slot,";
     return `none: it is due, and the next worker with its code${serving} takes it`;
   }
-  const { workers } = await runtime.store.stats();
-  return workers === 0
+  return holderIsDead
     ? `${workerText(holder)}, which is dead: the next worker with its code takes the run over`
     : workerText(holder);
 }
 
-/** A store tells whether there are live workers, and not whether this is one. */
 function workerText(holder: string): string {
   return `worker ${holder}`;
 }
@@ -374,6 +382,11 @@ export function failureOf(run: Run): AbstractRuntimeError | undefined {
   return quarantine
     ? new AbstractRuntimeError("RUN_QUARANTINED", { runId, problem })
     : new AbstractRuntimeError("RUN_BLOCKED", { runId, code, problem });
+}
+
+/** The advice of an error is as old as the error. */
+function withoutRetry(text: string): string {
+  return text.replace(/(?:;| and) retry\(runId\)[^.]*(?=\.|$)/, "");
 }
 
 function errorText({ code, name, message }: NonNullable<Run["error"]>): string {

@@ -1,7 +1,7 @@
-import type { Health } from "../index.ts";
+import type { Health, Runtime } from "../index.ts";
 import { type AddCommand, type Cli, nextCommand } from "./command.ts";
 import { span } from "./moment.ts";
-import { reading } from "./open-runtime.ts";
+import { deadWorkers, reading } from "./open-runtime.ts";
 
 export const addHealth: AddCommand = (program, act) => {
   program
@@ -15,7 +15,7 @@ export const addHealth: AddCommand = (program, act) => {
 };
 
 async function health(cli: Cli): Promise<number> {
-  const { ok, problems, store } = outside(await reading(cli, (runtime) => runtime.health()));
+  const { ok, problems, store, now } = await reading(cli, (runtime) => outside(cli, runtime));
   const { terminal } = cli;
   if (cli.json) {
     terminal.json({ ok, problems, store });
@@ -40,6 +40,10 @@ async function health(cli: Cli): Promise<number> {
           "none"),
     ],
     ["Due", stats && `${due}${overdueMs > 0 ? `, the first for ${span(overdueMs)}` : ""}`],
+    ...Object.entries(stats?.queues ?? {}).map(([queue, waiting]): [string, string] => [
+      "Queued",
+      `${waiting.due} in "${queue}", the first for ${span(now - waiting.oldestDueAt)}`,
+    ]),
     ["Blocked", stats && `${stats.blocked}, of these ${stats.quarantined} quarantined`],
     ["Workers", stats && `${stats.workers} alive`],
     ["Size", stats?.sizeBytes === undefined ? undefined : sizeText(stats.sizeBytes)],
@@ -53,10 +57,51 @@ async function health(cli: Cli): Promise<number> {
   return ok ? 0 : 1;
 }
 
-/** What is told of this process, which drives nothing and is about to end, is left out. */
-function outside({ problems, store, ok }: Health): Pick<Health, "ok" | "problems" | "store"> {
-  const told = problems.map((problem) => problem.replace(/ \(this runtime drives none by itself\)$/, ""));
-  return { ok, problems: told, store };
+/** Runs of a queue that are looked at for one that is held. */
+const mostLookedAt = 1_000;
+/** Due for longer than this, a run of a queue in which nothing is driven waits in vain. */
+const overdueMs = 5_000;
+
+/** What is told of this process, which drives nothing and is about to end, is left out, and what it sees from outside is added. */
+async function outside(cli: Cli, runtime: Runtime): Promise<Pick<Health, "ok" | "problems" | "store" | "now">> {
+  const { problems, store, now } = await runtime.health();
+  const told = problems
+    .filter((problem) => !problem.endsWith("which this process does not serve"))
+    .map((problem) => problem.replace(/ \(this runtime drives none by itself\)$/, ""));
+  for (const [queue, { due, oldestDueAt }] of Object.entries(store.stats?.queues ?? {})) {
+    if (now - oldestDueAt <= overdueMs || (await isServed(runtime, queue))) continue;
+    told.push(
+      `${runsAre(due)} due in queue "${queue}", and none of it is driven, the first for ${span(now - oldestDueAt)}: it seems that no worker serves it`,
+    );
+  }
+  const left = await leftBehind(cli, runtime);
+  // Where a worker lives, it takes them over at its next look.
+  if (left > 0 && store.stats?.workers === 0) told.push(`${runsAre(left)} held by a worker that is dead, and no other lives`);
+  return { ok: told.length === 0, problems: told, store, now };
+}
+
+/** A queue of which a run is held is served, and may be full. */
+async function isServed(runtime: Runtime, queue: string): Promise<boolean> {
+  const { runs } = await runtime.list({ queue, status: ["running", "waiting"], order: "oldest", limit: mostLookedAt });
+  return runs.some(({ holder }) => holder !== undefined);
+}
+
+/** Live runs that dead workers still hold. */
+async function leftBehind(cli: Cli, runtime: Runtime): Promise<number> {
+  let left = 0;
+  for (const holder of deadWorkers(cli)) {
+    for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
+      const page = await runtime.list({
+        holder,
+        status: ["running", "waiting"],
+        limit: 1_000,
+        ...(cursor === undefined ? {} : { cursor }),
+      });
+      left += page.runs.length;
+      cursor = page.next;
+    }
+  }
+  return left;
 }
 
 function sizeText(bytes: number): string {
@@ -64,4 +109,8 @@ function sizeText(bytes: number): string {
   const units = ["KiB", "MiB", "GiB", "TiB"];
   const power = Math.min(units.length, Math.floor(Math.log2(bytes) / 10));
   return `${(bytes / 1_024 ** power).toFixed(1)} ${units[power - 1]}`;
+}
+
+function runsAre(count: number): string {
+  return count === 1 ? "1 run is" : `${count} runs are`;
 }

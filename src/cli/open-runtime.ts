@@ -1,5 +1,6 @@
 /** From `--store` to a runtime, and back: what is opened here is closed here. */
 import { statSync } from "node:fs";
+import { resolve } from "node:path";
 import { inspect } from "node:util";
 import {
   AbstractRuntimeError,
@@ -12,7 +13,7 @@ import {
   type Workflow,
   nearest,
 } from "../index.ts";
-import { sqliteStore } from "../stores/sqlite/index.ts";
+import { deadWorkers as deadWorkersOf, hasDied as workerHasDied, sqliteStore } from "../stores/sqlite/index.ts";
 import { type Cli, nextCommand } from "./command.ts";
 import { Advised, wrongUse } from "./problem.ts";
 import type { Terminal } from "./terminal.ts";
@@ -37,6 +38,16 @@ export function storePath(given: string): string {
   if (path === "" || path === ":memory:")
     return refuse(`--store "${given}" names no file`, "Write it as sqlite:PATH; a store in memory would end with this command.");
   return path;
+}
+
+/** Whether the process of a worker is known to have died: at once, and not when its lease runs out. */
+export function hasDied(cli: Cli, workerId: string): boolean {
+  return workerHasDied(resolve(storePath(cli.store)), workerId);
+}
+
+/** The workers that have died and were not yet cleared away: no other has looked for runs since. */
+export function deadWorkers(cli: Cli): string[] {
+  return deadWorkersOf(resolve(storePath(cli.store)));
 }
 
 /** @throws STORE_UNAVAILABLE when there is no store: whoever only looks must not make one. */
@@ -117,8 +128,9 @@ function logger(terminal: Terminal, debug: boolean, failed: Failed = () => {}): 
       const { error, ...rest } = fields;
       // Its run was handed back because this process stops: that was asked for.
       if (isError(error, "RUNTIME_STOPPED") && !debug) return;
-      if (error !== undefined && level === "error") failed(error, rest.runId);
-      const why = error instanceof Error ? [error.message] : [];
+      // A text is told of a run that goes on all the same, such as what became of an undo.
+      if (error instanceof Error && level === "error") failed(error, rest.runId);
+      const why = error instanceof Error ? [error.message] : typeof error === "string" ? [error] : [];
       const more = Object.entries(rest).map(
         ([name, value]) =>
           `${name}=${typeof value === "string" ? value : inspect(value, { breakLength: Number.POSITIVE_INFINITY })}`,

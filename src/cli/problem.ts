@@ -76,7 +76,7 @@ function commandHint(error: AbstractRuntimeError): string | undefined {
   if (isError(error, "NOT_WAITING")) return `See \`abstractruntime why ${shellWord(runId)}\`.`;
   if (isError(error, "RUN_BLOCKED") || isError(error, "RUN_BUSY")) return `See \`abstractruntime why ${shellWord(runId)}\`.`;
   if (isError(error, "RUN_ENDED") && error.fields.status === "failed")
-    return `Nothing was changed; \`abstractruntime retry ${shellWord(runId)}\` lets it go on.`;
+    return `Nothing was changed; \`abstractruntime why ${shellWord(runId)}\` says whether it can be tried again.`;
   if (isError(error, "RUN_EXISTS"))
     return "Choose another --id, or leave --vars out to go on with the existing run; it is unchanged.";
   return undefined;

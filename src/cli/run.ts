@@ -28,7 +28,8 @@ export const addRun: AddCommand = (program, act) => {
       "after",
       `
 Without --wait the command leaves when nothing moves the run within ${patienceMs / 1_000} seconds; the run is then a row in the store.
-Runs of the file's workflows that are due go on as well while the command runs.
+Runs of the file's workflows that are due go on as well while the command runs. Queues are served as the file's export "queues" says;
+without it, and where no other worker lives, their runs are driven one at a time.
 Ctrl-C lets what is under way finish and hands the run back; a second one leaves at once. Nothing is lost by either.
 
 Examples:

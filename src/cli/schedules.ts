@@ -104,7 +104,12 @@ async function show(cli: Cli, runtime: Runtime, id: string): Promise<number> {
   terminal.line(`Schedule "${id}" of workflow "${spec.workflowId}" (${status(schedule)})`, "bold");
   terminal.fields([
     ["Fires", timetable(schedule)],
-    ["Next", nextAt === null ? undefined : `${when(nextAt, now)}${paused ? ", were it not paused" : ""}`],
+    [
+      "Next",
+      nextAt === null
+        ? undefined
+        : `${when(nextAt, now)}${paused ? ", were it not paused" : nextAt < now ? "; it waits for a worker with its workflow's code" : ""}`,
+    ],
     ["Last", lastAt === undefined ? undefined : when(lastAt, now)],
     ["Last run", lastRunId === undefined ? undefined : `${lastRunId}${running ? " (has not ended)" : ""}`],
     ["Last error", lastError && `${lastError.code === undefined ? "" : `${lastError.code}: `}${lastError.message}`],

@@ -24,7 +24,7 @@ async function why(cli: Cli, given: string, { file: path }: { file?: string }): 
     printExplanation(cli.terminal, explanation);
     return 0;
   }
-  const { run, summary, fields, next, since, holder, effects } = explanation;
+  const { run, summary, fields, next, since, holder, holderIsDead, effects } = explanation;
   const { runId, workflowId, status, paused, node, waits, wakeAt, blocked, error, cancelling, undoing, undoFailures, queue } =
     run;
   cli.terminal.json({
@@ -39,6 +39,7 @@ async function why(cli: Cli, given: string, { file: path }: { file?: string }): 
     waits,
     effects: effects.map(({ id, type, phase, attempt, retryAt, failure }) => ({ id, type, phase, attempt, retryAt, failure })),
     holder,
+    ...(holder === undefined ? {} : { holderIsDead }),
     queue,
     blocked,
     cancelling,

@@ -3,7 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { basename, dirname, extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { inspect } from "node:util";
-import { AbstractRuntimeError, isError, type Workflow, nearest } from "../index.ts";
+import { AbstractRuntimeError, isError, type QueueLimits, type Workflow, nearest } from "../index.ts";
 import { Advised, wrongUse } from "./problem.ts";
 
 export interface WorkflowFile {
@@ -12,6 +12,8 @@ export interface WorkflowFile {
   /** The default export first, each once. */
   workflows: readonly Workflow[];
   default?: Workflow;
+  /** The queues that are served here, with their limits: what the module exports as `queues`. */
+  queues?: Readonly<Record<string, QueueLimits>>;
 }
 
 const extensions = [".ts", ".mts", ".js", ".mjs", ".cts", ".cjs"];
@@ -29,7 +31,14 @@ export async function loadWorkflowFile(path: string): Promise<WorkflowFile> {
       problem: `it exports no workflow (it exports: ${Object.keys(exported).join(", ") || "nothing"})`,
     });
   }
-  return { path, workflows, ...(main ? { default: main } : {}) };
+  const { queues } = exported;
+  return {
+    path,
+    workflows,
+    ...(main ? { default: main } : {}),
+    // Checked by createRuntime.
+    ...(queues === undefined ? {} : { queues: queues as NonNullable<WorkflowFile["queues"]> }),
+  };
 }
 
 /** The workflow named, or the one that goes without saying: the default export, or the only one. */

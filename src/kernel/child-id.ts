@@ -3,7 +3,8 @@ import { sha256 } from "./record.ts";
 
 /** The id of the child that an effect starts, in the form of a UUID (version 8). A retry of the run starts another one: `generation`. */
 export function childId(runId: string, effectId: string, generation = 0): string {
-  const hex = sha256(`${runId}\n${effectId}${generation === 0 ? "" : `\n${generation}`}`);
+  // As JSON: an id may hold whatever would separate it from the next part.
+  const hex = sha256(JSON.stringify([runId, effectId, generation]));
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
 }
 

@@ -2,11 +2,11 @@
 import { beginRun } from "./begin.ts";
 import { childId, childKey, memberId } from "./child-id.ts";
 import type { DriveHost } from "./drive.ts";
-import { AbstractRuntimeError, type ErrorData, errorData, isError } from "./errors.ts";
+import { AbstractRuntimeError, type ErrorCode, type ErrorData, errorData, isError } from "./errors.ts";
 import { isObject, type Json, type JsonObject } from "./json.ts";
-import { restore } from "./fold.ts";
+import { restoreRun } from "./fold.ts";
 import type { ParentLink, RecordDraft } from "./record.ts";
-import { isEnded, type OpenEffect, payloadOf, type RunState } from "./run.ts";
+import { isEnded, largestBatch, type OpenEffect, payloadOf, type RunState } from "./run.ts";
 import type { Outcome } from "./step.ts";
 import type { Message, NewRun, Store } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
@@ -88,9 +88,6 @@ function named(error: unknown, index: number): unknown {
   );
 }
 
-/** Children begun by one commit: enough to share its cost, few enough for others to have their turn. */
-const largestBatch = 500;
-
 function begin(
   workflow: Workflow,
   runId: string,
@@ -105,7 +102,6 @@ function begin(
   if (depth > host.limits.childDepth)
     throw new AbstractRuntimeError("CHILD_TOO_DEEP", { runId: parent.runId, depth, limit: host.limits.childDepth });
   const { queue, queueKey, priority } = options as { queue?: string; queueKey?: string; priority?: number };
-  if (queue !== undefined) host.checkQueue?.(queue);
   const link: ParentLink = { runId: parent.runId, effectId, depth, ...(detached ? { detached: true } : {}) };
   const begun = beginRun(
     workflow,
@@ -193,13 +189,14 @@ export async function endedBefore(store: Store, parentRunId: string, subRunId: s
   try {
     const child = await store.load(subRunId);
     if (child?.row.parentRunId !== parentRunId) throw new AbstractRuntimeError("CHILD_UNKNOWN", { runId: parentRunId, subRunId });
-    if (!isEnded(child.row)) return undefined;
-    const { status, output = null, error } = restore(subRunId, child).state;
+    // One that is about to be tried again will end once more.
+    if (!isEnded(child.row) || (child.row.status === "failed" && child.row.wakeAt !== null)) return undefined;
+    const { status, output = null, error } = (await restoreRun(store, child)).state;
     if (status === "completed") return { kind: "completed", result: { subRunId, output } };
     return failed(status === "failed" && error ? error : { name: "Error", message: `the subworkflow was ${status}` });
   } catch (error) {
-    // There is no such child, or it is damaged: this run goes on with that.
-    if (!isError(error, "CHILD_UNKNOWN") && !isError(error, "RECORD_CORRUPT")) throw error;
+    // There is no such child, or it cannot be read: this run goes on with that.
+    if (!["CHILD_UNKNOWN", "RECORD_CORRUPT", "FORMAT_NEWER"].some((code) => isError(error, code as ErrorCode))) throw error;
     return failed(errorData(error));
   }
 }

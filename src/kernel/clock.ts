@@ -12,6 +12,8 @@ export interface Timer {
 export interface Clock {
   /** Milliseconds since 1970 (UTC). */
   now(): number;
+  /** Milliseconds since some moment, by a clock that is never set back. Default: `now`. */
+  elapsed?(): number;
   /**
    * Calls `callback` once, `delayMs` from now. Does not hold the process open unless `hold` is true. Delays above
    * 2^31 - 1 ms, which Node would fire at once, are cut to that; callers look at the time again when called.
@@ -32,6 +34,7 @@ const longestTimer = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  elapsed: () => performance.now(),
   setTimer(callback, delayMs, hold = false) {
     const timer = setTimeout(callback, Math.max(0, Math.min(delayMs, longestTimer)));
     if (!hold) timer.unref();

@@ -11,12 +11,12 @@
 import { awaitingChildren, endedBefore, givenUp, startsChildren } from "./child.ts";
 import type { Clock, Ids } from "./clock.ts";
 import type { EffectDefinition, Logger } from "./effect.ts";
-import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "./errors.ts";
+import { AbstractRuntimeError, type ErrorData, errorData } from "./errors.ts";
 import { interrupted, isPromise, type Limits } from "./execute.ts";
 import { Executions, type Slots } from "./executions.ts";
 import { Inbox } from "./inbox.ts";
 import { cloneJson } from "./json.ts";
-import { migration } from "./migrate.ts";
+import { migration, type Misfit, nodeMisfit } from "./migrate.ts";
 import { isBuiltIn, Needs } from "./needs.ts";
 import { defaultPolicy } from "./policy.ts";
 import type { LedgerRecord, RecordDraft } from "./record.ts";
@@ -73,9 +73,7 @@ export interface DriveHost {
   effect(type: string, workflow: Workflow): EffectDefinition | undefined;
   /** How many effects of a type execute at the same time in this process. Default: no limit. */
   readonly slots?: Slots;
-  /** Refuses a queue that does not exist. @throws INVALID_OPTION */
-  checkQueue?(queue: string): void;
-  /** How long a run stays here for the next end of a child of a `fan_out`, in milliseconds. Default: 0. */
+  /** How long a run that gathers the ends of children stays here for the next one, in milliseconds. Default: 0. */
   readonly lingerMs?: number;
   /** Called when a durable commit has created runs or sent messages to these. */
   reached?(runIds: readonly string[]): void;
@@ -105,14 +103,6 @@ const notBegun: Outcome = {
   error: { name: "Error", message: "the run was cancelled before it was begun" },
   retryable: false,
 };
-/** The process stops before the effect had its turn: no attempt was made. */
-const notReached: Outcome = {
-  kind: "failed",
-  error: { name: "Error", message: "its process stopped before it was begun" },
-  retryable: true,
-  interrupted: true,
-};
-
 export class Driver {
   readonly #host: DriveHost;
   readonly #lease: Lease;
@@ -125,11 +115,12 @@ export class Driver {
 
   /** Attempts that were under way when an earlier driver of this run ended. */
   #inherited: Set<string>;
-  /** Effects that wait for a slot in this process. */
+  /** Effects that wait for a slot in this process, and whether one may have become free since they asked. */
   #queued = false;
+  #slotFreed = false;
   /** Waits for detached children that were compared with these children: they may have ended before somebody waited. */
   readonly #joined = new Set<string>();
-  /** When the last end of a child of a `fan_out` was taken. */
+  /** When the last end of a child was taken. */
   #lastMemberAt = Number.NEGATIVE_INFINITY;
   #wake: (() => void) | undefined;
   /** Ends the wait for a node that answers asynchronously. */
@@ -151,7 +142,11 @@ export class Driver {
     this.#lease = loaded.lease;
     this.#lapses = host.leaseLapses();
     this.#writer = new Writer(host, loaded, restored, created);
-    this.#executions = new Executions(host, () => this.#wake?.());
+    const slotFreed = (): void => {
+      this.#slotFreed = true;
+      this.#wake?.();
+    };
+    this.#executions = new Executions(host, () => this.#wake?.(), slotFreed);
     this.#needs = new Needs(host, restored.state);
     this.#inbox = new Inbox(loaded.mail);
     this.#inherited = executing(restored.state);
@@ -199,6 +194,14 @@ export class Driver {
    * @throws CONFLICT when the run is no longer this worker's; any error of the store.
    */
   async drive(maxSteps = Number.POSITIVE_INFINITY): Promise<DriveResult> {
+    try {
+      return await this.#drive(maxSteps);
+    } finally {
+      this.#executions.leave();
+    }
+  }
+
+  async #drive(maxSteps: number): Promise<DriveResult> {
     let stepsLeft = maxSteps;
     try {
       for (;;) {
@@ -220,10 +223,11 @@ export class Driver {
         if (windsUp) this.#executions.abortAll(() => this.#cancelled(), cancelGraceMs);
         // Paused or stopping, the step under way is finished and nothing new begins.
         const resting = this.#state.paused || this.#stopping;
+        this.#queued = false;
         if (windsUp || (!resting && (hasOpen(this.#state) || this.#state.undoing))) {
           const blocked = this.#unknownRetry();
           if (blocked) return await this.#block(blocked);
-          const due = dueDrafts(this.#state, this.#host.now(), (group) => this.#mayJoin(group), this.#onCancel());
+          const due = this.#due();
           if (this.#needsCode(due)) {
             const missing = await this.#prepare();
             if (missing) return await this.#block(missing);
@@ -231,7 +235,8 @@ export class Driver {
             continue;
           }
           if (due.length > 0) {
-            this.#append(due);
+            // An end holds what was recorded before, and nothing else.
+            this.#append(due, { isSmall: this.#state.undoing !== undefined });
             continue;
           }
           const undo = this.#state.open.size === 0 ? this.#state.undoable?.at(-1) : undefined;
@@ -245,13 +250,13 @@ export class Driver {
         const blocked = isPromise(started) ? await started : started;
         if (blocked) return await this.#block(blocked);
         if (this.#executions.hasSettled || this.#writer.broken) continue;
+        if (hasOpen(this.#state) && (await this.#findEnded())) continue;
         if (this.#executions.size > 0 || this.#queued || this.#soon() !== undefined) {
           await this.#pause();
           continue;
         }
         if (resting || windsUp || hasOpen(this.#state)) {
           if (!this.#state.paused && statusOf(this.#state) === "running") return await this.#yield();
-          if (await this.#findEnded()) continue;
           if (await this.#park()) return { state: this.#state, end: "parked" };
           continue;
         }
@@ -270,6 +275,17 @@ export class Driver {
       this.#executions.abortAll(() => error, 0);
       throw error;
     }
+  }
+
+  #due(): RecordDraft[] {
+    this.#slotFreed = false;
+    const mayJoin = (group: OpenEffect): boolean => this.#mayJoin(group);
+    const hasSlot = (type: string, id: string): boolean => {
+      const has = this.#executions.hasSlot(type, id);
+      if (!has) this.#queued = true;
+      return has;
+    };
+    return dueDrafts(this.#state, this.#host.now(), mayJoin, hasSlot, this.#onCancel());
   }
 
   // ---- Records and commits (D1-D3) ---------------------------------------------------------------------------------
@@ -293,6 +309,8 @@ export class Driver {
 
   /** What ends a member may end its group: at once, so that the first to end is the first to count in the groups above it, too. */
   #join(effectId: string): void {
+    // What a cancelled run comes to is decided when nothing executes any more.
+    if (isWindingUp(this.#state)) return;
     const parent = this.#state.open.get(effectId.slice(0, Math.max(0, effectId.lastIndexOf("."))));
     for (const group of [this.#state.open.get(effectId), parent]) {
       if (group && isJoined(group) && !isDecided(this.#state, group) && this.#mayJoin(group))
@@ -372,9 +390,11 @@ export class Driver {
     const drafts = waits ? undefined : messageDrafts(this.#state, mail);
     if (!drafts) return false;
     this.#writer.take(mail.id);
-    if (drafts.some(({ kind, data }) => kind === "delivered" && data.outcome === "member")) this.#lastMemberAt = this.#host.now();
-    // One message for several waits: the others are compared with the child again.
-    if (mail.kind === "child_end") this.#joined.clear();
+    if (mail.kind === "child_end") {
+      this.#lastMemberAt = this.#host.now();
+      // One message may be for several waits: the others are compared with the child again.
+      for (const { id, wait } of this.#state.open.values()) if (wait?.waitKey === mail.key) this.#joined.delete(id);
+    }
     this.#appendTaken(mail, drafts);
     if (mail.kind === "control" && mail.key === "retry") this.#recover();
     return true;
@@ -382,6 +402,7 @@ export class Driver {
 
   /** A run that is retried is as one that was just claimed. */
   #recover(): void {
+    this.#executions.forget();
     this.#inherited = executing(this.#state);
     this.#joined.clear();
   }
@@ -402,7 +423,8 @@ export class Driver {
    * something came of it.
    */
   async #findEnded(): Promise<boolean> {
-    if (this.#stopping || isWindingUp(this.#state)) return false;
+    // Also when the process stops: whoever is next has no reason to look.
+    if (isWindingUp(this.#state)) return false;
     const waits = [...this.#state.open.values()].filter(
       ({ id, type, phase }) => type === "join" && phase === "parked" && !this.#joined.has(id),
     );
@@ -427,9 +449,7 @@ export class Driver {
     }
     const node = workflow.nodes.get(state.node);
     if (!node) {
-      const suggestion = nearest(state.node, workflow.nodes.keys());
-      const problem = `it stands at node "${state.node}", which the workflow does not have`;
-      return this.#needs.misfit({ problem, ...(suggestion ? { suggestion } : {}) });
+      return this.#needs.misfit(nodeMisfit(state, workflow) as Misfit);
     }
     const finish = (ran: Ran): Blocked | undefined => {
       if (this.#writer.broken) return undefined;
@@ -466,6 +486,7 @@ export class Driver {
       now: this.#host.now(),
       nodes: workflow.nodes,
       depth: this.#host.limits.jsonDepth,
+      hasSlot: (type, id) => this.#executions.hasSlot(type, id),
       isUndoable: (type) => this.#host.effect(type, workflow)?.undo !== undefined,
     };
   }
@@ -481,10 +502,12 @@ export class Driver {
     return this.#needs.workflow !== undefined && String(this.#needs.workflow.version) !== this.#state.version;
   }
 
-  /** Whether what is due can only be carried out with the workflow's code, and the run's version has not been compared with it. */
+  /**
+   * Whether what is due is a node, to which only the workflow's code of the run's version leads. What is open is of the old version
+   * until it has ended, and so are the results that it writes.
+   */
   #needsCode(due: readonly RecordDraft[]): boolean {
-    if (isWindingUp(this.#state)) return due[0]?.kind === "step" && (this.#outdated() || !this.#needs.workflow);
-    return due.length > 0 && this.#outdated() && !this.#state.undoing;
+    return due[0]?.kind === "step" && (this.#outdated() || !this.#needs.workflow);
   }
 
   /** Brings the run to this version of its workflow, or says why it has to wait for another one. */
@@ -495,8 +518,12 @@ export class Driver {
     this.#sendAhead();
     const migrated = await migration(this.#state, workflow, this.#host.limits.jsonDepth);
     if (!("kind" in migrated)) return this.#needs.misfit(migrated);
-    this.#append([migrated]);
-    return undefined;
+    try {
+      this.#append([migrated]);
+      return undefined;
+    } catch (error) {
+      return this.#needs.misfit({ problem: `what its migration changes cannot be recorded: ${errorData(error).message}` });
+    }
   }
 
   #onCancel(): string | undefined {
@@ -513,13 +540,20 @@ export class Driver {
     try {
       if (!definition.undo) throw new Error(`effect "${entry.type}" does not say any more how it is undone`);
       request = definition.undo({ payload: cloneJson(entry.payload), result: cloneJson(entry.result) });
+      if (typeof request?.type !== "string") throw new Error(`the undo of effect "${entry.type}" did not return an effect`);
       const missing = this.#needs.missing(request.type, request.payload);
       if (missing) return missing;
     } catch (error) {
       request = { error: errorData(error) };
     }
     const { vars } = this.#state;
-    this.#append(undoDrafts(entry, request, { ...this.#place(workflow), node: entry.node, places: new Map(), vars }));
+    const context = { ...this.#place(workflow), node: entry.node, places: new Map(), vars };
+    try {
+      this.#append(undoDrafts(entry, request, context));
+    } catch (error) {
+      // It cannot be recorded: too large.
+      this.#append(undoDrafts(entry, { error: errorData(error) }, context), { isSmall: true });
+    }
     return undefined;
   }
 
@@ -536,7 +570,6 @@ export class Driver {
   #startExecutions(resting: boolean): Blocked | undefined | Promise<Blocked | undefined> {
     // What closed them may have been a moment or a message as well as an outcome.
     this.#executions.dropClosed(this.#state.open);
-    this.#queued = false;
     const due: OpenEffect[] = [];
     let external = this.#owing;
     const windsUp = isWindingUp(this.#state);
@@ -582,18 +615,9 @@ export class Driver {
   }
 
   #begin(effects: readonly OpenEffect[]): undefined {
-    for (const effect of effects) {
-      if (this.#executions.begin(effect, this.#needs.definition(effect.type), this.#state)) continue;
-      // It was to wait for a slot; the process stops, and whoever comes next begins it.
-      if (this.#stopping) this.#executions.settle(effect.id, notReached);
-      else this.#queued = true;
-    }
+    for (const effect of effects) this.#executions.begin(effect, this.#needs.definition(effect.type), this.#state);
     if (this.#executions.size > 0) this.#sendAhead();
     return undefined;
-  }
-
-  #definition(type: string): EffectDefinition | undefined {
-    return this.#needs.workflow && this.#host.effect(type, this.#needs.workflow);
   }
 
   /** A backoff is over and the code for the next attempt is not here: the run is blocked before the attempt is recorded. */
@@ -643,10 +667,16 @@ export class Driver {
   #soonFor(effect: OpenEffect): number | undefined {
     const now = this.#host.now();
     if (effect.phase === "backing_off" && (effect.retryAt as number) - now < inProcessMs)
-      return isDecided(this.#state, effect) ? undefined : effect.retryAt;
+      return this.#waitsForSlot(effect) || isDecided(this.#state, effect) ? undefined : effect.retryAt;
     // The ends of its children come close together: loading the state for each of them would cost more than staying.
     const lingersUntil = this.#lastMemberAt + (this.#host.lingerMs ?? 0);
-    return effect.window !== undefined && now < lingersUntil ? lingersUntil : undefined;
+    const gathers = effect.window !== undefined || effect.type === "join";
+    return gathers && effect.phase !== "failed" && now < lingersUntil ? lingersUntil : undefined;
+  }
+
+  /** What is due and was not begun is begun when there is a slot. */
+  #waitsForSlot({ phase, retryAt }: OpenEffect): boolean {
+    return this.#queued && phase === "backing_off" && (retryAt as number) <= this.#host.now();
   }
 
   /** Waits for an outcome, a message, or the next moment. What is appended goes out first (D3). */
@@ -658,11 +688,14 @@ export class Driver {
       for (const effect of this.#state.open.values()) {
         const { phase, retryAt, wait } = effect;
         const at = phase === "backing_off" ? retryAt : wait?.until;
-        if (at !== undefined && phase !== "failed" && (next === undefined || at < next) && !isDecided(this.#state, effect))
-          next = at;
+        if (at === undefined || phase === "failed" || (next !== undefined && at >= next)) continue;
+        if (!this.#waitsForSlot(effect) && !isDecided(this.#state, effect)) next = at;
       }
     }
-    if (this.#executions.hasSettled || this.#mailHint || this.#writer.broken) return;
+    if (this.#executions.hasSettled || this.#mailHint || this.#slotFreed || this.#writer.broken) {
+      this.#slotFreed = false;
+      return;
+    }
     const isExecuting = this.#executions.size > 0;
     await new Promise<void>((resolve) => {
       const wake = (): void => {

@@ -42,7 +42,7 @@ export const catalogue = {
   ),
   NODE_FAILED: entry<{ nodeId: string; problem: string }>(
     (f) => `node "${f.nodeId}" threw: ${f.problem}`,
-    () => "See the recorded stack and mend the node; retry(runId) then runs it again.",
+    () => "See the recorded stack and mend the node. A retry of the run runs it again, unless what it had done was undone.",
   ),
   NODE_TIMEOUT: entry<{ nodeId: string; timeoutMs: number }>(
     (f) => `node "${f.nodeId}" did not return within ${f.timeoutMs} ms`,
@@ -83,7 +83,7 @@ export const catalogue = {
   ),
   EFFECT_FAILED: entry<{ effectType: string; attempts: number; problem: string }>(
     (f) => `effect "${f.effectType}" failed after ${f.attempts} ${f.attempts === 1 ? "attempt" : "attempts"}: ${f.problem}`,
-    () => "See the recorded error; mend the cause and retry(runId), or route it with errorNode.",
+    () => "See the recorded error; mend the cause, or route it with errorNode.",
   ),
   EFFECT_TIMEOUT: entry<{ effectType: string; timeoutMs: number }>(
     (f) => `effect "${f.effectType}" did not settle within ${f.timeoutMs} ms`,
@@ -136,7 +136,8 @@ export const catalogue = {
   // Runs
   RUN_ENDED: entry<{ runId: string; status: string }>(
     (f) => `run ${f.runId} has ended (${f.status})`,
-    (f) => (f.status === "failed" ? "Nothing was changed; retry(runId) lets it go on." : "Nothing was changed."),
+    (f) =>
+      f.status === "failed" ? "Nothing was changed; unless it was undone, retry(runId) lets it go on." : "Nothing was changed.",
   ),
   NOT_FAILED: entry<{ runId: string; status: string }>(
     (f) => `run ${f.runId} has not failed (status ${f.status})`,
@@ -177,7 +178,7 @@ export const catalogue = {
   ),
   RUN_FAILED: entry<{ runId: string; problem: string }>(
     (f) => `run ${f.runId} failed: ${f.problem}`,
-    (f) => `See \`abstractruntime why ${f.runId}\`; retry(runId) lets it go on from where it failed.`,
+    (f) => `\`abstractruntime why ${f.runId}\` says what failed, and whether it can be tried again.`,
   ),
   RUN_CANCELLED: entry<{ runId: string; reason?: string }>(
     (f) => `run ${f.runId} was cancelled${f.reason ? `: ${f.reason}` : ""}`,

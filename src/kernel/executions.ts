@@ -2,7 +2,8 @@
  * The effects of one run that execute in this process, and what they came to.
  *
  * E1. An attempt is under way from `begin` until its outcome is taken. An outcome that came in stays here until it is recorded.
- * E2. An effect whose type has no free slot is not begun; `wake` is called once there is one.
+ * E2. An attempt is recorded only once it has a slot; what is recorded and not called by the end of the process would be uncertain.
+ *     Where there is none, `slotFreed` is called once there may be one.
  */
 import { beginChild, beginChildren, type Begins } from "./child.ts";
 import type { DriveHost } from "./drive.ts";
@@ -32,12 +33,17 @@ const childTimeoutMs = 30_000;
 export class Executions {
   readonly #host: DriveHost;
   readonly #wake: () => void;
+  readonly #slotFreed: () => void;
   readonly #underWay = new Map<string, Execution & { since: number }>();
   readonly #settled: Settled[] = [];
+  /** Slots, by the effect that has them. */
+  readonly #slots = new Map<string, () => void>();
 
-  constructor(host: DriveHost, wake: () => void) {
+  /** @param wake Called when an outcome has come in. @param slotFreed Called when there may be a slot for what asked in vain. */
+  constructor(host: DriveHost, wake: () => void, slotFreed: () => void) {
     this.#host = host;
     this.#wake = wake;
+    this.#slotFreed = slotFreed;
   }
 
   get size(): number {
@@ -69,14 +75,19 @@ export class Executions {
     this.#settled.push({ id, outcome, children: [] });
   }
 
-  /** Starts an attempt; a handler that answers synchronously has its outcome at once. Answers false when there is no slot for it (E2). */
-  begin(effect: OpenEffect, definition: EffectDefinition | undefined, state: RunState): boolean {
-    if (!definition) {
-      this.#beginChildren(effect, state);
-      return true;
-    }
-    const giveBack = this.#host.slots ? this.#host.slots.take(effect.type, this.#wake) : nothing;
-    if (!giveBack) return false;
+  /** Whether this effect has a slot, or gets one now (E2). */
+  hasSlot(type: string, id: string): boolean {
+    if (!this.#host.slots || this.#slots.has(id)) return true;
+    const giveBack = this.#host.slots.take(type, this.#slotFreed);
+    if (giveBack) this.#slots.set(id, giveBack);
+    return giveBack !== undefined;
+  }
+
+  /** Starts an attempt; a handler that answers synchronously has its outcome at once. */
+  begin(effect: OpenEffect, definition: EffectDefinition | undefined, state: RunState): void {
+    if (!definition) return this.#beginChildren(effect, state);
+    const giveBack = this.#slots.get(effect.id) ?? nothing;
+    this.#slots.delete(effect.id);
     const execution = execute(definition, effect, state, this.#host);
     const { outcome } = execution;
     if (isPromise(outcome)) {
@@ -90,7 +101,18 @@ export class Executions {
       giveBack();
       this.settle(effect.id, outcome);
     }
-    return true;
+  }
+
+  /** The driver leaves: slots of what was not begun are given back. */
+  leave(): void {
+    for (const giveBack of this.#slots.values()) giveBack();
+    this.#slots.clear();
+  }
+
+  /** What came in late, or is under way, is of the time before: nothing of it is recorded any more. */
+  forget(): void {
+    this.#settled.length = 0;
+    this.#underWay.clear();
   }
 
   abort(id: string, reason: unknown, graceMs: number): void {
@@ -110,6 +132,11 @@ export class Executions {
       if (effect && effect.phase !== "failed") continue;
       this.#underWay.delete(id);
       execution.abort(new Error("The effect was given up: the run went on without it."), 0);
+    }
+    for (const [id, giveBack] of this.#slots) {
+      if (open.get(id)?.phase === "executing") continue;
+      this.#slots.delete(id);
+      giveBack();
     }
   }
 

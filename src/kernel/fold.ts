@@ -6,12 +6,12 @@
  *     between states and never changed, unless the caller passes `owned` (see `Folding`).
  * F2. A record's patch is applied first, then what its kind means.
  */
-import { AbstractRuntimeError, type ErrorData } from "./errors.ts";
+import { AbstractRuntimeError, type ErrorData, isError } from "./errors.ts";
 import type { Json, JsonObject } from "./json.ts";
 import { applyPatch, type Owned, type Patch, setAt } from "./patch.ts";
 import { decodeNext, type Intent, type LedgerRecord } from "./record.ts";
 import { decodeState, isEnded, type OpenEffect, payloadOf, type RunState } from "./run.ts";
-import type { Loaded } from "./store.ts";
+import type { Loaded, Store } from "./store.ts";
 
 /**
  * What a sequence of folds shares. With `owned`, each container of the vars is copied once per sequence instead of once
@@ -51,7 +51,7 @@ export function fold(state: RunState | undefined, record: LedgerRecord, folding:
   }
 }
 
-/** Rebuilds a run's state from what the store holds. @throws RECORD_CORRUPT, FORMAT_NEWER */
+/** Rebuilds a run's state from what the store holds. @throws RECORD_CORRUPT, FORMAT_NEWER, RangeError for a bad checkpoint. */
 export function restore(runId: string, loaded: Pick<Loaded, "checkpoint" | "tail">): { state: RunState; tailBytes: number } {
   let state = loaded.checkpoint ? decodeState(loaded.checkpoint.text) : undefined;
   let tailBytes = 0;
@@ -72,6 +72,23 @@ function mayFollowFailure({ status }: RunState, { kind, data }: LedgerRecord): b
     status === "failed" &&
     ((kind === "control" && data.action === "retry") || (kind === "delivered" && data.outcome === "ignored"))
   );
+}
+
+/** As `restore`, from the ledger alone where the checkpoint is bad, which `isBad` is told. @throws RECORD_CORRUPT, FORMAT_NEWER */
+export async function restoreRun(
+  store: Pick<Store, "records">,
+  loaded: Loaded,
+  at = loaded.row.seq,
+  isBad?: (error: unknown) => void,
+): Promise<ReturnType<typeof restore>> {
+  const { runId } = loaded.row;
+  try {
+    return restore(runId, loaded);
+  } catch (error) {
+    if (!loaded.checkpoint || isError(error, "FORMAT_NEWER")) throw error;
+    isBad?.(error);
+    return restore(runId, { tail: await store.records(runId, 0, at + 1) });
+  }
 }
 
 function begin(record: LedgerRecord & { kind: "run_started" }): RunState {
@@ -110,6 +127,7 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
       effect.attempt = record.attempt ?? 1;
       effect.phase = effect.members === undefined ? "executing" : "joining";
       delete effect.retryAt;
+      if (effect.attempt === 0) backOff(effect, record.at);
       return;
     }
     case "parked": {

@@ -33,18 +33,18 @@ export class Inbox {
   offer(take: (mail: Mail) => boolean): void {
     if (!this.#changed) return;
     this.#changed = false;
-    // What was taken may have opened the way for an earlier message; an unpause certainly has.
-    for (let took = true; took; ) {
-      took = false;
+    for (let again = true; again; ) {
+      again = false;
       const kept: Mail[] = [];
       for (const [i, mail] of this.#mail.entries()) {
         if (!take(mail)) {
           kept.push(mail);
           continue;
         }
-        took = true;
         if (mail.kind !== "control") continue;
+        // An unpause opens the way for messages that came before it.
         kept.push(...this.#mail.slice(i + 1));
+        again = true;
         break;
       }
       this.#mail = kept;

@@ -36,7 +36,9 @@ export async function migration(state: RunState, workflow: Workflow, depth?: num
       }
       for (const [name, present] of Object.entries(nodes))
         nodes[name] = Object.hasOwn(step.nodes, present) ? (step.nodes[present] as string) : present;
-      for (const [name, renamed] of Object.entries(step.nodes)) nodes[name] ??= renamed;
+      for (const [name, renamed] of Object.entries(step.nodes)) {
+        if (!Object.hasOwn(nodes, name)) nodes[name] = renamed;
+      }
       version = step.to;
     }
     const { patch, vars } = draft.close(undefined);

@@ -60,7 +60,7 @@ export interface Bodies {
   };
   /** A node changed vars and named the next node. `cleanup`: the run was cancelled and goes to its workflow's `onCancel`. */
   step: { patch?: Patch; nextNode: string; cleanup?: true };
-  /** An attempt begins. Attempt 1 carries the intent. */
+  /** An attempt begins. The first record of an effect carries the intent: with attempt 1, or 0 when it is to wait for a slot. */
   effect_started: { patch?: Patch; intent?: Intent };
   /** `collect`: the result is what the members of a group gave, and is not written again; `closed` are those it does not wait for. */
   effect_completed: { result: Json } | { collect: true; closed?: string[] };

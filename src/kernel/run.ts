@@ -58,9 +58,9 @@ export interface OpenEffect {
   index?: number;
   /** When the next attempt is due, in milliseconds since 1970. */
   retryAt?: number;
-  /** Attempts that do not count: only their process's end cut them off, or they were made before the run was retried. */
+  /** Attempts made before the run was retried, which do not count. */
   uncounted?: number;
-  /** Of these, the ones in a row that were cut off. */
+  /** Attempts since then that were cut off by the end of their process, which do not count either. */
   interruptions?: number;
   /** Whether an earlier attempt may have happened. */
   uncertain?: boolean;
@@ -98,7 +98,7 @@ export interface Undoable {
 export interface RunState {
   runId: string;
   workflowId: string;
-  /** Version of the workflow that started the run. */
+  /** The version of its workflow that the run is of now. */
   version: string;
   /** `waiting` is derived: see `statusOf`. */
   status: Exclude<RunStatus, "waiting">;
@@ -191,9 +191,18 @@ export function isJoined(effect: OpenEffect): boolean {
   return effect.pending === 0 || effect.winner !== undefined || effect.failure !== undefined;
 }
 
-/** Whether a `fan_out` should begin more children: half of its window is free. */
+/** Children begun by one commit: enough to share its cost, few enough for others to have their turn. */
+export const largestBatch = 500;
+
+/** Whether a `fan_out` should begin more children: half of its window is free, or a whole batch. */
 export function wantsChildren({ phase, members = 0, window, started = 0, running = 0, failure }: OpenEffect): boolean {
-  return window !== undefined && phase !== "failed" && failure === undefined && started < members && running <= window / 2;
+  return (
+    window !== undefined &&
+    phase !== "failed" &&
+    failure === undefined &&
+    started < members &&
+    running <= Math.max(window / 2, window - largestBatch)
+  );
 }
 
 /** Whether an open effect must be looked at now, by itself. */

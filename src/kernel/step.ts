@@ -49,6 +49,8 @@ export interface PlanContext {
   depth?: number;
   /** Whether a type of effect says how it is undone. */
   isUndoable?(type: string): boolean;
+  /** Whether there is a slot for an effect. Without one it is recorded and not begun. */
+  hasSlot?(type: string, effectId: string): boolean;
 }
 
 /** @throws NODE_UNKNOWN, NOT_JSON, RESULT_KEY_INVALID, EFFECT_INPUT_INVALID: the plan cannot be carried out and nothing of it is recorded. */
@@ -148,7 +150,10 @@ function openDrafts(effect: Effect, id: string, context: PlanContext, extra: Par
     ...extra,
   };
   const request = builtInWait(effect.type, payload, refs !== undefined, effect.payload);
-  if (!request) return [{ kind: "effect_started", effectId: id, attempt: 1, data: { intent } }];
+  if (!request) {
+    const attempt = context.hasSlot?.(effect.type, id) === false ? 0 : 1;
+    return [{ kind: "effect_started", effectId: id, attempt, data: { intent } }];
+  }
   const target = request.resumeToNode;
   if (target !== undefined) checkNode(target, context);
   return [
@@ -192,12 +197,14 @@ function isRequest(value: unknown): value is Effect {
  * Drafts for whatever the passing of time, the end of members or a cancel has made due, or none.
  *
  * @param mayJoin Whether nothing of a group executes that must settle before the group ends.
+ * @param hasSlot Whether there is a slot for the next attempt of an effect.
  * @param onCancel The node that a cancelled run goes to.
  */
 export function dueDrafts(
   state: RunState,
   now: number,
   mayJoin: (group: OpenEffect) => boolean = () => true,
+  hasSlot: (type: string, effectId: string) => boolean = () => true,
   onCancel?: string,
 ): RecordDraft[] {
   if (isWindingUp(state)) {
@@ -205,17 +212,21 @@ export function dueDrafts(
     return [onCancel === undefined ? endDraft(state, {}) : { kind: "step", data: { nextNode: onCancel, cleanup: true } }];
   }
   if (state.undoing && state.open.size === 0) return (state.undoable?.length ?? 0) > 0 ? [] : [endDraft(state, state.undoing)];
+  // Attempts do not depend on each other: all that are due begin together.
+  const attempts: RecordDraft[] = [];
   for (const effect of state.open.values()) {
     if (effect.phase === "failed" || isDecided(state, effect)) continue;
     if (isJoined(effect)) {
       if (mayJoin(effect)) return joinDrafts(state, effect);
     } else if (effect.phase === "backing_off" && (effect.retryAt as number) <= now) {
-      return [{ kind: "effect_started", effectId: effect.id, attempt: effect.attempt + 1, data: {} }];
+      if (hasSlot(effect.type, effect.id))
+        attempts.push({ kind: "effect_started", effectId: effect.id, attempt: effect.attempt + 1, data: {} });
     } else if (effect.wait?.until !== undefined && effect.wait.until <= now) {
+      // Before the attempts: it may end what they are for.
       return passed(effect, effect.wait);
     }
   }
-  return [];
+  return attempts;
 }
 
 /** A run that is over, but for what it has to undo. */
@@ -370,8 +381,9 @@ export function messageDrafts(state: RunState, mail: Mail, refused?: ErrorData):
       const member = memberDrafts(state, mail, noted, refused);
       if (member) return member;
     }
-    // An event or a job's result may come before its wait. An answer or a child's end without one has nobody left to read it.
-    return mail.kind === "event" || mail.kind === "job"
+    // An event or a job's result may come before its wait, and the wait that an answer is for may be opened again by a retry. An answer
+    // or a child's end without one has nobody left to read it.
+    return mail.kind === "event" || mail.kind === "job" || (mail.kind === "answer" && isHeldBack(state, mail.key))
       ? undefined
       : [{ kind: "delivered", data: { ...noted, outcome: "ignored" } }];
   }
@@ -398,10 +410,18 @@ export function messageDrafts(state: RunState, mail: Mail, refused?: ErrorData):
   return [taken({ outcome: "result" })];
 }
 
+/** Whether a wait under this key stands in a group that failed, or is about to. */
+function isHeldBack({ open }: RunState, key: string): boolean {
+  for (const { wait } of open.values()) if (wait?.waitKey === key) return true;
+  return false;
+}
+
 function waitingFor(state: RunState, { key, kind }: Mail): OpenEffect | undefined {
   for (const effect of state.open.values()) {
     const { wait, phase } = effect;
-    if (phase !== "failed" && wait?.waitKey === key && (kind !== "event" || wait.reason === "event")) return effect;
+    if (wait?.waitKey !== key || phase === "failed" || (kind === "event" && wait.reason !== "event")) continue;
+    // What a decided group still waits for is given up: a message is for whoever waits next.
+    if (!isDecided(state, effect)) return effect;
   }
   return undefined;
 }
@@ -470,7 +490,7 @@ function isControl(key: string): key is ControlAction {
 /** Whether a command changes anything. What was undone cannot be tried again from where it failed. */
 function applies(state: RunState, action: ControlAction): boolean {
   if (action === "retry") return state.status === "failed" && !state.undoing;
-  return !isEnded(state) && !state.cancelling;
+  return !isEnded(state) && (action === "cancel" ? !state.cancelling : !isWindingUp(state));
 }
 
 /**

@@ -101,7 +101,7 @@ export interface Transition {
   counters?: CounterChange[];
 }
 
-/** Queues, rate limits and budgets are nothing else than this. */
+/** A number that runs share, such as a budget. */
 export interface CounterChange {
   name: string;
   add: number;
@@ -204,9 +204,8 @@ export interface StoreStats {
   due: number;
   /** Since when the first of them is due. */
   oldestDueAt?: number;
-  /** Due now and held by nobody, in a queue: they may wait for a slot. */
-  queued: number;
-  oldestQueuedAt?: number;
+  /** Due now and held by nobody, by the queue they stand in: they may wait for a slot. */
+  queues: Record<string, { due: number; oldestDueAt: number }>;
   /** Blocked, and of these quarantined. */
   blocked: number;
   quarantined: number;
@@ -244,7 +243,7 @@ export interface Store {
   /**
    * Stores messages; each stands alone. A parked run becomes ready. Checked in this order: no_run, duplicate, not_failed or ended,
    * not_waiting, taken, full. A failed run that is due (it is being retried) takes messages as a live one. Control messages and ends
-   * of children are never `full`.
+   * of children are never `full`, nor is the first message that an open wait has the key of.
    */
   deliver(messages: readonly Message[], limit?: number): Promise<Delivery[]>;
 

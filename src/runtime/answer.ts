@@ -3,12 +3,13 @@
  * run waits on.
  */
 import { createContext, Script } from "node:vm";
-import { type Schema, Validator } from "@cfworker/json-schema";
+import type { Schema, Validator } from "@cfworker/json-schema";
 import { AbstractRuntimeError, nearest } from "../kernel/errors.ts";
 import type { Limits } from "../kernel/execute.ts";
 import { isObject, type Json, toJson } from "../kernel/json.ts";
 import { isEnded, type OpenEffect, type RunState, statusOf, type WaitState } from "../kernel/run.ts";
 import type { Mail, Message } from "../kernel/store.ts";
+import { isDecided } from "../kernel/step.ts";
 import { asksAboutUncertainty } from "../kernel/wait.ts";
 
 interface Waiting {
@@ -17,22 +18,28 @@ interface Waiting {
 }
 
 /** An answer to the one wait that can be meant: a person's question before events and jobs. @throws See `Runtime.respond`. */
-export function respondMessage(state: RunState, mail: readonly Mail[], given: unknown, limits: Limits): Message {
+export async function respondMessage(state: RunState, mail: readonly Mail[], given: unknown, limits: Limits): Promise<Message> {
   const { runId } = state;
   const open = unanswered(state, mail).filter(isAnswerable);
   const asked = open.filter(({ wait }) => wait.reason === "user");
   const [candidate, another] = asked.length > 0 ? asked : open;
   if (!candidate) throw notWaiting(state, mail.find(isAnswer)?.key ?? state.answered?.at(-1));
   if (another) throw new AbstractRuntimeError("WAIT_AMBIGUOUS", { runId, open: open.map(({ wait }) => wait.waitKey) });
-  return messageTo(runId, candidate, given, limits);
+  return messageTo(state, candidate, given, limits);
 }
 
 /** An answer to the wait named. @throws See `Runtime.resume`. */
-export function resumeMessage(state: RunState, mail: readonly Mail[], waitKey: string, given: unknown, limits: Limits): Message {
+export async function resumeMessage(
+  state: RunState,
+  mail: readonly Mail[],
+  waitKey: string,
+  given: unknown,
+  limits: Limits,
+): Promise<Message> {
   const { runId } = state;
   const open = unanswered(state, mail).filter(isAnswerable);
   const candidate = open.find(({ wait }) => wait.waitKey === waitKey);
-  if (candidate) return messageTo(runId, candidate, given, limits);
+  if (candidate) return messageTo(state, candidate, given, limits);
   const isAnswered = state.answered?.includes(waitKey) || mail.some((message) => isAnswer(message) && message.key === waitKey);
   if (isAnswered || open.length === 0) throw notWaiting(state, isAnswered ? waitKey : undefined);
   const keys = open.map(({ wait }) => wait.waitKey);
@@ -53,7 +60,7 @@ function unanswered(state: RunState, mail: readonly Mail[]): Waiting[] {
   if (isEnded(state)) return [];
   return [...state.open.values()].flatMap((effect) => {
     const { wait } = effect;
-    if (!wait || effect.phase === "failed") return [];
+    if (!wait || effect.phase === "failed" || isDecided(state, effect)) return [];
     const sent = onTheWay.indexOf(wait.waitKey);
     // Each message answers one wait, where several have the same key of their author's choice.
     if (sent >= 0) onTheWay.splice(sent, 1);
@@ -70,7 +77,12 @@ function isAnswer({ kind }: Mail): boolean {
   return kind === "answer";
 }
 
-function messageTo(runId: string, { effect, wait }: Waiting, given: unknown, limits: Limits): Message {
+async function messageTo(
+  { runId, retries = 0 }: RunState,
+  { effect, wait }: Waiting,
+  given: unknown,
+  limits: Limits,
+): Promise<Message> {
   const payload = toJson(
     wait.reason === "user" && typeof given === "string" ? { text: given } : given,
     "answer",
@@ -84,10 +96,10 @@ function messageTo(runId: string, { effect, wait }: Waiting, given: unknown, lim
       limitBytes: limits.messageBytes,
     });
   }
-  checkAnswer(runId, effect, wait, payload);
-  // One id for each question: a second answer to it is a duplicate, whoever gives it.
+  await checkAnswer(runId, effect, wait, payload);
+  // One id for each question, which a retry of the run may ask again: a second answer to it is a duplicate, whoever gives it.
   return {
-    id: `answer:${effect.key}:${effect.attempt}`,
+    id: `answer:${effect.key}:${effect.attempt}${retries === 0 ? "" : `:${retries}`}`,
     runId,
     kind: "answer",
     key: wait.waitKey,
@@ -100,7 +112,7 @@ function messageTo(runId: string, { effect, wait }: Waiting, given: unknown, lim
 const checkMs = 100;
 
 /** @throws ANSWER_INVALID */
-function checkAnswer(runId: string, effect: OpenEffect, wait: WaitState, payload: Json): void {
+async function checkAnswer(runId: string, effect: OpenEffect, wait: WaitState, payload: Json): Promise<void> {
   const refuse = (problem: string, suggestion?: string): never => {
     throw new AbstractRuntimeError("ANSWER_INVALID", {
       runId,
@@ -121,15 +133,17 @@ function checkAnswer(runId: string, effect: OpenEffect, wait: WaitState, payload
       refuse(`"${text}" is not one of: ${wait.choices.join(", ")}`, nearest(text, wait.choices));
   }
   if (wait.schema) {
-    const problem = schemaProblem(wait.schema as Schema, payload);
+    // Imported for the first answer that needs it: a process that only runs should not wait for it to load.
+    const { Validator } = await import("@cfworker/json-schema");
+    const problem = schemaProblem(Validator, wait.schema as Schema, payload);
     if (problem !== undefined) refuse(problem);
   }
 }
 
-function schemaProblem(schema: Schema, payload: Json): string | undefined {
+function schemaProblem(Checker: typeof Validator, schema: Schema, payload: Json): string | undefined {
   try {
     const check = (): string | undefined => {
-      const { valid, errors } = new Validator(schema, "2020-12", false).validate(payload);
+      const { valid, errors } = new Checker(schema, "2020-12", false).validate(payload);
       // The outer errors only say that an inner one exists.
       return valid
         ? undefined

@@ -56,7 +56,7 @@ export class Changes {
     for (const listener of this.#listeners.get(runId) ?? []) listener(output);
   }
 
-  /** Whoever waits is to look once more: nothing will be told from now on. */
+  /** Nothing will be told from now on: whoever waits is to give up. */
   end(): void {
     for (const listeners of this.#listeners.values()) for (const listener of listeners) listener();
   }

@@ -83,11 +83,11 @@ export class Code {
       id,
       version,
       onCancel,
-      [...nodes].map(([name, { run }]) => [name, String(run)]).sort(),
+      [...nodes].map(([name, { run }]) => JSON.stringify([name, String(run)])).sort(),
       [...effects.keys()].sort(),
       [...migrations].map(([from, step]) => [from, step.to, step.nodes, String(step.vars)]),
     ]);
-    return [formatVersion, workflows.sort(), [...this.#effects.keys()].sort()];
+    return [formatVersion, workflows.map((workflow) => JSON.stringify(workflow)).sort(), [...this.#effects.keys()].sort()];
   }
 }
 

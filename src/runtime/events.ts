@@ -1,6 +1,7 @@
 /** What a runtime tells whoever listens: after it is durable, never before (L3). */
 import { isError } from "../kernel/errors.ts";
 import type { Logger } from "../kernel/effect.ts";
+import { isPromise } from "../kernel/execute.ts";
 import type { LedgerRecord } from "../kernel/record.ts";
 import type { RunRow } from "../kernel/run.ts";
 
@@ -47,11 +48,16 @@ export class Events {
   emit<Name extends keyof RuntimeEvents>(name: Name, event: RuntimeEvents[Name]): void {
     for (const listener of this.#listeners.get(name) ?? []) {
       try {
-        listener(event as never);
+        const returned = listener(event as never) as unknown;
+        if (isPromise(returned)) returned.then(undefined, (error: unknown) => this.#threw(name, error));
       } catch (error) {
-        this.#log.error(`a listener to "${name}" threw`, { error });
+        this.#threw(name, error);
       }
     }
+  }
+
+  #threw(name: string, error: unknown): void {
+    this.#log.error(`a listener to "${name}" threw`, { error });
   }
 
   hears(name: keyof RuntimeEvents): boolean {

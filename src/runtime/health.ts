@@ -17,8 +17,10 @@ export interface Health {
     reachable: boolean;
     /** What the store holds; absent while it cannot be reached. */
     stats?: StoreStats;
-    /** For how long the first of the due runs has been due, in milliseconds. */
+    /** For how long the first of the due runs that stand in no queue has been due, in milliseconds. */
     overdueMs: number;
+    /** Since when writes or looks fail, and why the last one did; absent while they succeed. */
+    failing?: { since: number; problem: string; code?: string };
   };
   /** Runs driven here now, and how many may be. */
   driving: number;
@@ -47,17 +49,41 @@ export interface Counters {
 export const lastErrors = 20;
 export const mostExecuting = 100;
 
-export function problemsOf(health: Omit<Health, "ok" | "problems">, overdueMs: number, background: boolean): string[] {
-  const { stats } = health.store;
+/** How long the store may take to answer, in milliseconds. */
+export const longestAnswerMs = 5_000;
+
+/** @param served The queues that this process serves. */
+export function problemsOf(
+  health: Omit<Health, "ok" | "problems">,
+  overdueMs: number,
+  background: boolean,
+  served: readonly string[],
+): string[] {
+  const { stats, failing } = health.store;
   const problems: string[] = [];
-  if (!health.store.reachable) problems.push(`the store ${health.store.name} cannot be reached`);
+  if (!health.store.reachable) problems.push(`the store ${health.store.name} cannot be reached, or does not answer`);
+  if (failing) {
+    const seconds = Math.max(0, Math.round((health.now - failing.since) / 1000));
+    problems.push(
+      `the store ${health.store.name} has refused work for ${seconds} s: ${failing.code ?? "Error"}: ${failing.problem}`,
+    );
+  }
+  for (const [queue, { due, oldestDueAt }] of Object.entries(stats?.queues ?? {})) {
+    if (served.includes(queue) || health.now - oldestDueAt <= overdueMs) continue;
+    problems.push(`${runsAre(due)} due in queue "${queue}", which this process does not serve`);
+  }
   if (health.leaseUntil <= health.now) problems.push("this worker's lease has run out: it may not go on with its runs");
-  if (stats && stats.quarantined > 0) problems.push(`${stats.quarantined} damaged runs are quarantined`);
+  if (stats && stats.quarantined > 0) problems.push(`${runsAre(stats.quarantined)} damaged, and quarantined`);
   if (stats && stats.blocked > stats.quarantined)
-    problems.push(`${stats.blocked - stats.quarantined} runs are blocked: no worker that came by has their code`);
+    problems.push(`${runsAre(stats.blocked - stats.quarantined)} blocked: no worker that came by has the code`);
   if (stats && health.store.overdueMs > overdueMs)
     problems.push(
-      `${stats.due} runs are due and not driven, the first for ${Math.round(health.store.overdueMs / 1000)} s${background ? "" : " (this runtime drives none by itself)"}`,
+      `${runsAre(stats.due)} due and not driven, the first for ${Math.round(health.store.overdueMs / 1000)} s${background ? "" : " (this runtime drives none by itself)"}`,
     );
   return problems;
+}
+
+/** For what else processes see of runs, too. */
+export function runsAre(runs: number): string {
+  return runs === 1 ? "1 run is" : `${runs} runs are`;
 }

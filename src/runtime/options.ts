@@ -1,10 +1,11 @@
 /** What a runtime and a start are given, checked at the door. */
 import type { Clock, Ids } from "../kernel/clock.ts";
 import type { AnyEffect, Logger } from "../kernel/effect.ts";
-import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, nearest } from "../kernel/errors.ts";
 import { defaultLimits, type Limits } from "../kernel/execute.ts";
 import { readMoment } from "../kernel/moment.ts";
 import type { QueueOptions } from "../kernel/plan.ts";
+import type { RunStatus } from "../kernel/run.ts";
 import type { QueueLimits, RunQuery, Store } from "../kernel/store.ts";
 import type { Anything } from "../kernel/typing.ts";
 import type { Workflow } from "../kernel/workflow.ts";
@@ -42,18 +43,32 @@ export interface StartOptions<Vars = Anything> extends QueueOptions {
   startAt?: Date | string | number;
 }
 
+/** A lease is renewed three times while it lasts. */
+const leastLeaseMs = 100;
 const optionNames = ["workflows", "effects", "store", "scheduler", "queues", "limits", "log", "clock", "ids"];
 
 /** The scheduler's settings, with defaults. @throws INVALID_OPTION */
 export function readOptions(options: RuntimeOptions): Required<SchedulerOptions> {
   checkOptions(options, optionNames, "createRuntime()");
-  const settings = typeof options.scheduler === "object" ? options.scheduler : {};
+  const { scheduler = true } = options;
+  if (typeof scheduler !== "boolean" && (typeof scheduler !== "object" || scheduler === null))
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: "scheduler",
+      problem: "scheduler is true, false or its settings",
+    });
+  const settings = typeof scheduler === "object" ? scheduler : {};
   checkOptions(settings, Object.keys(schedulerDefaults), "createRuntime({ scheduler })");
   checkOptions(options.limits ?? {}, Object.keys(defaultLimits), "createRuntime({ limits })");
   const { effectConcurrency = {}, ...numbers } = settings;
+  if (typeof effectConcurrency !== "object" || effectConcurrency === null)
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: "effectConcurrency",
+      problem: "effectConcurrency is an object: the type of an effect, and how many of it execute at the same time",
+    });
   for (const [name, value] of Object.entries({ ...numbers, ...options.limits })) checkNumber(name, value, 1);
   for (const [type, value] of Object.entries(effectConcurrency)) checkWhole(`effectConcurrency.${type}`, value);
   checkQueues(options.queues);
+  checkNumber("leaseMs", settings.leaseMs, leastLeaseMs);
   checkWhole("concurrency", settings.concurrency);
   return { ...schedulerDefaults, ...settings };
 }
@@ -72,10 +87,17 @@ export function readStart(options: StartOptions, now: number): number | undefine
   if (runId !== undefined && (typeof runId !== "string" || runId === "" || runId.length > 200)) {
     throw new AbstractRuntimeError("INVALID_OPTION", { option: "runId", problem: "runId must be text of 1 to 200 characters" });
   }
+  if (delayMs !== undefined && startAt !== undefined)
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: "startAt",
+      problem: "delayMs and startAt say the same: give one",
+    });
+  if (delayMs !== undefined) momentOf(now + delayMs, "delayMs");
   const notBefore = Math.ceil(Math.max(now, now + (delayMs ?? 0), startAt === undefined ? now : momentOf(startAt)));
   return notBefore > now ? notBefore : undefined;
 }
 
+const statuses: readonly RunStatus[] = ["running", "waiting", "completed", "failed", "cancelled"];
 const queryNames = [
   "idPrefix",
   "status",
@@ -94,12 +116,18 @@ const queryNames = [
 /** @throws INVALID_OPTION */
 export function checkQuery(query: RunQuery, where: string): void {
   checkOptions(query, queryNames, where);
+  for (const status of [query.status ?? []].flat()) {
+    if (statuses.includes(status)) continue;
+    const suggestion = nearest(String(status), statuses);
+    const problem = `status is one of ${statuses.join(", ")}, not "${String(status)}"`;
+    throw new AbstractRuntimeError("INVALID_OPTION", { option: "status", problem, ...(suggestion ? { suggestion } : {}) });
+  }
 }
 
-function momentOf(given: Date | string | number): number {
+function momentOf(given: Date | string | number, option = "startAt"): number {
   const at = readMoment(given);
   if (typeof at === "number") return at;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option: "startAt", problem: `startAt: ${at}` });
+  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option}: ${at}` });
 }
 
 function checkQueues(queues: RuntimeOptions["queues"]): void {
@@ -114,7 +142,10 @@ function checkQueues(queues: RuntimeOptions["queues"]): void {
     checkWhole(`queues.${name}.keyConcurrency`, limits.keyConcurrency);
     if (limits.rateLimit === undefined) continue;
     if (typeof limits.rateLimit !== "object" || limits.rateLimit === null)
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: name, problem: `the rateLimit of ${where} is { limit, periodMs }` });
+      throw new AbstractRuntimeError("INVALID_OPTION", {
+        option: name,
+        problem: `the rateLimit of ${where} is { limit, periodMs }`,
+      });
     checkOptions(limits.rateLimit, ["limit", "periodMs"], `the rateLimit of ${where}`);
     checkWhole(`queues.${name}.rateLimit.limit`, limits.rateLimit.limit ?? Number.NaN);
     checkNumber(`queues.${name}.rateLimit.periodMs`, limits.rateLimit.periodMs ?? Number.NaN, 1);

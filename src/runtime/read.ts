@@ -1,6 +1,6 @@
 /** Runs as the store has them. */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import { restore } from "../kernel/fold.ts";
+import { restoreRun } from "../kernel/fold.ts";
 import type { Json } from "../kernel/json.ts";
 import type { RunState } from "../kernel/run.ts";
 import type { Loaded, Store } from "../kernel/store.ts";
@@ -12,16 +12,9 @@ export async function loadRun(store: Store, runId: string, at?: number): Promise
   return loaded;
 }
 
-/** The state, rebuilt from the ledger when the checkpoint is bad: that is no reason to refuse an answer. @throws RECORD_CORRUPT, FORMAT_NEWER */
+/** The state; a bad checkpoint is no reason to refuse an answer. @throws RECORD_CORRUPT, FORMAT_NEWER */
 export async function stateOf(store: Store, loaded: Loaded, at?: number): Promise<RunState> {
-  const { runId } = loaded.row;
-  try {
-    return restore(runId, loaded).state;
-  } catch (error) {
-    if (!loaded.checkpoint) throw error;
-    const tail = await store.records(runId, 0, (at ?? loaded.row.seq) + 1);
-    return restore(runId, { tail }).state;
-  }
+  return (await restoreRun(store, loaded, at)).state;
 }
 
 /** What a run gave. @throws RUN_FAILED, RUN_CANCELLED */

@@ -1,6 +1,6 @@
 /** The surface: what a program does with runs. Everything here is a transition of the store or a question to it. */
 import { type Begun, beginRun } from "../kernel/begin.ts";
-import { systemClock, systemIds } from "../kernel/clock.ts";
+import { systemClock, systemIds, type Timer } from "../kernel/clock.ts";
 import type { DriveHost } from "../kernel/drive.ts";
 import { AbstractRuntimeError, checkOptions, isError, nearest } from "../kernel/errors.ts";
 import { defaultLimits } from "../kernel/execute.ts";
@@ -15,7 +15,7 @@ import { Changes } from "./changes.ts";
 import { type CheckReport, checkRuns } from "./check.ts";
 import { Code } from "./code.ts";
 import { eventNames, Events, problemOf, type RuntimeEvents, type RuntimeProblem } from "./events.ts";
-import { type Health, lastErrors, mostExecuting, problemsOf } from "./health.ts";
+import { type Health, lastErrors, longestAnswerMs, mostExecuting, problemsOf } from "./health.ts";
 import {
   checkNumber,
   checkQuery,
@@ -105,7 +105,6 @@ export class Runtime implements AsyncDisposable {
       workflowIds: () => code.knownIds,
       effect: (type, workflow) => code.effect(type, workflow),
       ...(Object.keys(settings.effectConcurrency).length > 0 ? { slots: new EffectSlots(settings.effectConcurrency) } : {}),
-      checkQueue: (queue) => this.#checkQueue(queue),
       lingerMs: options.scheduler === false ? 0 : lingerMs,
       reached: (runIds) => this.#scheduler.reached(runIds),
       report: (message, fields) => {
@@ -228,14 +227,14 @@ export class Runtime implements AsyncDisposable {
    */
   async respond(runId: string, payload: unknown): Promise<void> {
     const { state, loaded } = await this.#restored(runId);
-    await this.#deliver(respondMessage(state, loaded.mail, payload, this.#host.limits));
+    await this.#deliver(await respondMessage(state, loaded.mail, payload, this.#host.limits));
   }
 
   /** Answers the wait named. As `respond`. @throws Also WAIT_KEY_MISMATCH. */
   async resume(runId: string, answer: { waitKey: string; payload?: unknown }): Promise<void> {
     checkOptions(answer, ["waitKey", "payload"], "resume()");
     const { state, loaded } = await this.#restored(runId);
-    await this.#deliver(resumeMessage(state, loaded.mail, answer.waitKey, answer.payload ?? null, this.#host.limits));
+    await this.#deliver(await resumeMessage(state, loaded.mail, answer.waitKey, answer.payload ?? null, this.#host.limits));
   }
 
   // ---- Messages ----------------------------------------------------------------------------------------------------
@@ -349,7 +348,12 @@ export class Runtime implements AsyncDisposable {
     this.#checkRunning();
     const { store } = this;
     const { clock } = this.#host;
-    const stats = await store.stats().catch(() => undefined);
+    let late: Timer | undefined;
+    const silence = new Promise<undefined>((resolve) => {
+      late = clock.setTimer(() => resolve(undefined), longestAnswerMs, true);
+    });
+    const stats = await Promise.race([store.stats().catch(() => undefined), silence]);
+    late?.cancel();
     const now = this.#scheduler.now();
     const executing = this.#scheduler.drivers
       .flatMap((driver) =>
@@ -371,6 +375,7 @@ export class Runtime implements AsyncDisposable {
         name: store.name,
         reachable: stats !== undefined,
         ...(stats ? { stats } : {}),
+        ...(this.#scheduler.failing ? { failing: { ...this.#scheduler.failing } } : {}),
         overdueMs: stats?.oldestDueAt === undefined ? 0 : Math.max(0, now - stats.oldestDueAt),
       },
       driving: this.#scheduler.drivers.length,
@@ -379,12 +384,14 @@ export class Runtime implements AsyncDisposable {
       counters: { ...this.#scheduler.counters },
       errors: [...this.#errors],
     };
-    const problems = problemsOf(health, overduePolls * this.#options.pollMs, this.#background);
+    const served = Object.keys(this.#queues);
+    const problems = problemsOf(health, overduePolls * this.#options.pollMs, this.#background, served);
     return { ok: problems.length === 0, problems, ...health };
   }
 
   /** A run with its children, and theirs, breadth first, `limit` of them in all (default 10,000). @throws RUN_NOT_FOUND */
-  tree(runId: string, options: { limit?: number } = {}): Promise<RunTree> {
+  async tree(runId: string, options: { limit?: number } = {}): Promise<RunTree> {
+    this.#checkRunning();
     checkOptions(options, ["limit"], "tree()");
     checkWhole("limit", options.limit);
     return treeOf(this.store, runId, options.limit ?? 10_000);
@@ -399,17 +406,20 @@ export class Runtime implements AsyncDisposable {
   /** The run as it is stored. @throws RUN_NOT_FOUND, RECORD_CORRUPT, FORMAT_NEWER */
   async get(runId: string): Promise<Run> {
     const { state, loaded } = await this.#restored(runId);
-    return viewOf(state, loaded.blocked, loaded.row.wakeAt);
+    // While a run is held, its row need not say when it wakes.
+    return loaded.lease ? viewOf(state, loaded.blocked) : viewOf(state, loaded.blocked, loaded.row.wakeAt);
   }
 
   /** Rows of runs, newest first; a page says when there are more. */
-  list(query: RunQuery = {}): Promise<RunPage> {
+  async list(query: RunQuery = {}): Promise<RunPage> {
+    this.#checkRunning();
     checkQuery(query, "list()");
     return this.store.query(query);
   }
 
   /** The records of a run, oldest first; all of them unless `from` and `limit` say otherwise. @throws RUN_NOT_FOUND, RECORD_CORRUPT */
   async ledger(runId: string, options: { from?: number; limit?: number } = {}): Promise<LedgerRecord[]> {
+    this.#checkRunning();
     checkOptions(options, ["from", "limit"], "ledger()");
     await loadRun(this.store, runId);
     const stored = await this.store.records(runId, options.from ?? 0, options.limit ?? Number.MAX_SAFE_INTEGER);
@@ -418,6 +428,7 @@ export class Runtime implements AsyncDisposable {
 
   /** The run as it was after record `seq`. @throws RUN_NOT_FOUND, SEQ_NOT_FOUND */
   async stateAt(runId: string, seq: number): Promise<Run> {
+    this.#checkRunning();
     const loaded = await loadRun(this.store, runId, seq);
     if (!Number.isInteger(seq) || seq < 0 || seq > loaded.row.seq)
       throw new AbstractRuntimeError("SEQ_NOT_FOUND", { runId, seq, last: loaded.row.seq });
@@ -438,11 +449,11 @@ export class Runtime implements AsyncDisposable {
     for (let waitMs = 20; ; waitMs = Math.min(1_000, waitMs * 2)) {
       const changed = this.#changes.of(runId);
       try {
+        this.#checkRunning();
         const loaded = await loadRun(this.store, runId);
         if (isEnded(loaded.row) && !isRetried(loaded)) return outcomeOf(await stateOf(this.store, loaded)) as Output;
         if (loaded.blocked && (loaded.blocked.quarantine || loaded.blocked.fingerprint === this.#host.fingerprint))
           throw blockedError(runId, loaded);
-        this.#checkRunning();
         const leftMs = deadline - clock.now();
         if (leftMs <= 0)
           throw new AbstractRuntimeError("RESULT_TIMEOUT", {
@@ -462,6 +473,7 @@ export class Runtime implements AsyncDisposable {
 
   /** Compares ledger, checkpoints and row of a run. Reads only. @throws RUN_NOT_FOUND */
   async verify(runId: string): Promise<Verification> {
+    this.#checkRunning();
     const verification = await verifyRun(this.store, runId);
     if (!verification) throw new AbstractRuntimeError("RUN_NOT_FOUND", { runId });
     return verification;
@@ -474,7 +486,8 @@ export class Runtime implements AsyncDisposable {
   stop(options: { timeoutMs?: number } = {}): Promise<void> {
     this.#stopping ??= this.#scheduler.stop(options.timeoutMs ?? defaultDrainMs).finally(() => {
       this.#changes.end();
-      return this.store.close();
+      // What cannot be closed is the host's to hear of, and no reason to fail whatever it did before.
+      return this.store.close().catch((error: unknown) => this.#host.report?.("the store could not be closed", { error }));
     });
     return this.#stopping;
   }
@@ -629,8 +642,10 @@ export class Runtime implements AsyncDisposable {
   }
 
   #committed(records: readonly LedgerRecord[], row: RunRow): void {
+    this.#scheduler.wrote();
     for (const record of records) {
-      this.#events.emit("record", record);
+      // A copy: what is shown is shared with the live state.
+      if (this.#events.hears("record")) this.#events.emit("record", structuredClone(record));
       if (record.kind.startsWith("run_") || record.kind === "parked")
         this.#changes.tell(record.runId, record.kind === "run_completed" ? record.data.output : undefined);
     }

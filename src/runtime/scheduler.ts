@@ -5,7 +5,7 @@
 import type { Timer } from "../kernel/clock.ts";
 import { Driver, type DriveHost, type DriveResult } from "../kernel/drive.ts";
 import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
-import { restore } from "../kernel/fold.ts";
+import { restoreRun } from "../kernel/fold.ts";
 import type { Begun } from "../kernel/begin.ts";
 import type { RunRow, RunState } from "../kernel/run.ts";
 import type { Capability, Lease, Loaded } from "../kernel/store.ts";
@@ -32,8 +32,11 @@ export const schedulerDefaults: Required<SchedulerOptions> = {
   effectConcurrency: {},
 };
 
+/** How long the last calls of a runtime that stops may take, in milliseconds: a store that does not answer must not keep the process. */
+const lastCallsMs = 5_000;
+
 /** Longest pause between two looks while the store cannot be reached. */
-const longestPauseMs = 30_000;
+const longestPauseMs = 5_000;
 
 /** `epoch` is known once the run is. */
 interface Holding {
@@ -72,6 +75,8 @@ export class Scheduler {
   };
   /** Looks that failed since one succeeded. */
   #failures = 0;
+  /** Since when the store refuses what is asked of it. */
+  failing: { since: number; problem: string; code?: string } | undefined;
   /** Position of the last message of the store that drivers were told of. */
   #newsSeen = 0;
   #newsTimer: Timer | undefined;
@@ -86,7 +91,7 @@ export class Scheduler {
   #clockOffset = 0;
   /** What the store told last: what it gave as due then is due here, whatever this process's clock says. */
   #storeNow = Number.NEGATIVE_INFINITY;
-  /** By this process's clock, counted from before the call; and by the store's. */
+  /** By this process's time that is never set back, counted from before the call; and by the store's clock. */
   #leaseUntil = 0;
   #storeLeaseUntil = 0;
   /** How often the leases had run out when they were renewed. Another worker may have taken any of the runs, and lost it again. */
@@ -97,11 +102,26 @@ export class Scheduler {
     this.#host = host;
     this.#report = (message, fields) => {
       this.counters.errors += 1;
+      this.#noteFailure(fields.error);
       host.report?.(message, fields);
     };
     this.#worker = worker;
     this.#options = options;
     this.#background = background;
+  }
+
+  /** A commit succeeded. */
+  wrote(): void {
+    this.failing = undefined;
+    if (this.#failures > 0) this.look();
+  }
+
+  #noteFailure(error: unknown): void {
+    // A conflict is the store's right answer.
+    if (isError(error) && !error.code.startsWith("STORE_")) return;
+    const since = this.failing?.since ?? this.now();
+    const { problem, message } = error as Partial<AbstractRuntimeError>;
+    this.failing = { since, problem: problem ?? message ?? String(error), ...(isError(error) ? { code: error.code } : {}) };
   }
 
   get workerId(): string {
@@ -113,9 +133,14 @@ export class Scheduler {
     return Math.max(this.#host.clock.now() + this.#clockOffset, this.#storeNow);
   }
 
-  /** By both clocks: this process's may have been set back, and the store's is known only as well as its answers are quick. */
+  /** By both clocks: one that is never set back may stand still while the machine sleeps, and the store's is known by its answers. */
   holdsLeases(): boolean {
-    return this.#host.clock.now() < this.#leaseUntil && this.now() < this.#storeLeaseUntil;
+    return this.#elapsed() < this.#leaseUntil && this.now() < this.#storeLeaseUntil;
+  }
+
+  #elapsed(): number {
+    const { clock } = this.#host;
+    return clock.elapsed ? clock.elapsed() : clock.now();
   }
 
   /** Keeps what is ahead of what within the bounds that a call gives: the store told `now` between its sending and its answer. */
@@ -302,6 +327,8 @@ export class Scheduler {
   }
 
   async #claim(options: { limit: number; runId?: string }, worker = this.#worker): Promise<Loaded[]> {
+    // A worker that counts as dead would be given runs that any other may take from it again at once.
+    if (!this.holdsLeases()) await this.renew();
     const sentAt = this.#host.clock.now();
     const claimed = await this.#leasing(this.#host.store.claim(worker, options));
     for (const { now } of claimed) this.#told(now, sentAt);
@@ -324,22 +351,29 @@ export class Scheduler {
   async stop(timeoutMs: number): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
-    await this.#looking;
     for (const { driver } of this.#driving.values()) driver.stop();
-    const settled = this.#settled();
-    let deadline: Timer | undefined;
-    const late = new Promise<void>((resolve) => {
-      deadline = this.#host.clock.setTimer(resolve, timeoutMs, true);
-    });
-    await Promise.race([settled, late]);
-    deadline?.cancel();
+    await this.#within(timeoutMs, Promise.all([this.#looking, this.#settled()]));
     for (const { driver } of this.#driving.values()) driver.abort(new AbstractRuntimeError("RUNTIME_STOPPED", {}));
-    await settled;
+    await this.#within(lastCallsMs, this.#settled());
     this.#retired = true;
     this.#unhear();
     this.#newsTimer?.cancel();
     this.#renewal?.cancel();
-    await this.#host.store.retire(this.workerId);
+    // A lease that cannot be handed back runs out by itself.
+    const retired = this.#host.store
+      .retire(this.workerId)
+      .catch((error: unknown) => this.#report("the leases could not be handed back", { error }));
+    await this.#within(lastCallsMs, retired);
+  }
+
+  /** Resolves when something has settled, or after a while. */
+  async #within(ms: number, settled: Promise<unknown>): Promise<void> {
+    let deadline: Timer | undefined;
+    const late = new Promise<void>((resolve) => {
+      deadline = this.#host.clock.setTimer(resolve, ms, true);
+    });
+    await Promise.race([settled, late]);
+    deadline?.cancel();
   }
 
   /** When nothing is under way with any run, begun while this waited or not. */
@@ -348,17 +382,12 @@ export class Scheduler {
   }
 
   /** The state, rebuilt from the ledger when the checkpoint is bad. What cannot be rebuilt is set aside, alone (L7). */
-  async #restore(loaded: Loaded, lease: Lease): Promise<ReturnType<typeof restore> | undefined> {
+  async #restore(loaded: Loaded, lease: Lease): Promise<Awaited<ReturnType<typeof restoreRun>> | undefined> {
     const { runId } = loaded.row;
     try {
-      try {
-        return restore(runId, loaded);
-      } catch (error) {
-        if (!loaded.checkpoint || isError(error, "FORMAT_NEWER")) throw error;
-        this.#host.log.warn("a checkpoint cannot be read; the run is rebuilt from its ledger", { runId, error });
-        const whole = await this.#host.store.load(runId, { whole: true });
-        return whole && restore(runId, whole);
-      }
+      return await restoreRun(this.#host.store, loaded, loaded.row.seq, (error) =>
+        this.#host.log.warn("a checkpoint cannot be read; the run is rebuilt from its ledger", { runId, error }),
+      );
     } catch (error) {
       const newer = isError(error, "FORMAT_NEWER");
       if (!newer && !isError(error, "RECORD_CORRUPT")) throw error;
@@ -391,6 +420,8 @@ export class Scheduler {
       this.#told(now, sentAt);
       const delayMs = at === undefined ? this.#options.pollMs : Math.min(this.#options.pollMs, Math.max(0, at - now));
       this.#failures = 0;
+      // Nothing is held here that could not be written.
+      if (this.#driving.size === 0 && this.#failed.size === 0) this.failing = undefined;
       this.#schedule(delayMs);
     } catch (error) {
       this.#report("the store could not be asked for due runs", { error });
@@ -403,7 +434,7 @@ export class Scheduler {
     this.#failures += 1;
     const { pollMs } = this.#options;
     const longest = Math.max(pollMs, longestPauseMs);
-    return Math.min(longest, pollMs * 2 ** (this.#failures - 1)) * (0.8 + 0.4 * this.#host.ids.random());
+    return Math.min(longest, pollMs * 2 ** (this.#failures - 1)) * (0.7 + 0.3 * this.#host.ids.random());
   }
 
   #schedule(delayMs: number): void {
@@ -447,12 +478,13 @@ export class Scheduler {
   /** @throws What the store rejects with. */
   async renew(): Promise<void> {
     const before = this.#host.clock.now();
+    const started = this.#elapsed();
     const lapsed = this.#leaseUntil > 0 && !this.holdsLeases();
     const now = await this.#host.store.renew(this.workerId, this.#options.leaseMs);
     if (lapsed || (this.#storeLeaseUntil > 0 && now >= this.#storeLeaseUntil)) this.lapses += 1;
     this.#told(now, before);
     // Counted from before the call: the store's own count began later.
-    this.#leaseUntil = before + this.#options.leaseMs;
+    this.#leaseUntil = started + this.#options.leaseMs;
     this.#storeLeaseUntil = now + this.#options.leaseMs;
   }
 
@@ -460,6 +492,7 @@ export class Scheduler {
     this.#renewal = this.#host.clock.setTimer(async () => {
       try {
         await this.renew();
+        this.wrote();
         // Renewed for ever, a lease that nobody here knows of would keep its run from everybody.
         if (this.#adrift) await this.#findAdrift();
       } catch (error) {

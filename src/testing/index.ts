@@ -4,3 +4,20 @@ export { type Fault, type FaultyStore, faultyStore, type When } from "./faulty-s
 export { testIds } from "./ids.ts";
 export { type OpenedStore, type OpenStore, type Suite, storeContract } from "./store-contract.ts";
 export type { StoreMethod } from "./wrap-store.ts";
+export { describeFault, simulate } from "./simulate/index.ts";
+export type {
+  FaultRates,
+  HandlerCall,
+  InvariantName,
+  SeedReport,
+  SimulatedCode,
+  SimulatedFault,
+  SimulatedWait,
+  SimulateOptions,
+  SimulationEnd,
+  SimulationFailure,
+  SimulationInvariant,
+  SimulationRandom,
+  SimulationReport,
+  StartWith,
+} from "./simulate/index.ts";

@@ -251,8 +251,17 @@ test("waiting for a slot of its queue", async () => {
   expect(await why("queued-2")).toMatch(
     /none: it is due, and the next worker with its code that serves its queue, when it has a free slot, takes it\n[\s\S]+Queue +"mail", key "k": 0 of its runs are held, and 1 are due before this one;[\s\S]+Next: start a worker that serves its queue: createRuntime\(\{ queues: \{"mail":\{\}\} \}\)/,
   );
-  // Nobody here knows the limits of the queue, so nobody here waits for its turn.
-  expect((await line.ar("run", file, "--id", "queued-2")).out).toMatch(/Queue +"mail"/);
+  // A worker that lives may know the limits of the queue: it is left to it.
+  const store = await sqliteStore(line.storePath);
+  await store.renew("worker-1", 60_000);
+  const { out, err } = await line.ar("run", file, "--id", "queued-2");
+  expect(out).toMatch(/Queue +"mail"/);
+  expect(err).toMatch(/^Waits in queue "mail", which is not served here/);
+  await store.retire("worker-1");
+  await store.close();
+  // With nobody else about, one at a time harms nobody.
+  expect(await why("queued-2")).toMatch(/\n +abstractruntime run FILE --id queued-2/);
+  expect((await line.ar("run", file, "--id", "queued-2")).out).toMatch(/^Run queued-2 completed/);
 });
 
 test("a start that was put off", async () => {

@@ -337,13 +337,17 @@ describe("records and messages over their limits", () => {
     const runtime = await open({ workflows: [flow], limits: { mailboxMessages: 2 } });
     const { runId } = await runtime.run(flow);
     for (const id of ["1", "2"]) await runtime.store.deliver([{ id, runId, kind: "event", key: "other", payload: id }]);
-    expect(await refused(runtime.resume(runId, { waitKey: "go" }))).toMatchObject({
+    expect(await refused(runtime.signal(runId, "another"))).toMatchObject({
       code: "MAILBOX_FULL",
       message: expect.stringMatching(/holds 2 messages.*this message was not stored/),
     });
     expect((await runtime.store.deliver([{ id: "3", runId, kind: "control", key: "pause", payload: {} }], 2))[0]).toMatchObject({
       kind: "stored",
     });
+    await runtime.unpause(runId);
+    // What the run waits for empties it.
+    await runtime.resume(runId, { waitKey: "go" });
+    expect(await runtime.tick(runId)).toMatchObject({ status: "completed" });
   });
 });
 

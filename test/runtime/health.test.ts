@@ -187,7 +187,7 @@ test("runs that are due and not driven are a problem", async () => {
   expect(health.ok).toBe(false);
   expect(health.store.overdueMs).toBe(20_000);
   expect(health.problems).toEqual([
-    expect.stringMatching(/^1 runs are due and not driven, the first for 20 s \(this runtime drives none/),
+    expect.stringMatching(/^1 run is due and not driven, the first for 20 s \(this runtime drives none/),
   ]);
 });
 
@@ -201,7 +201,7 @@ test("blocked and quarantined runs are problems", async () => {
   await runtime.start(missing);
   await clock.advance(10);
   let health = await runtime.health();
-  expect(health).toMatchObject({ ok: false, problems: [expect.stringMatching(/^1 runs are blocked/)], counters: { blocked: 1 } });
+  expect(health).toMatchObject({ ok: false, problems: [expect.stringMatching(/^1 run is blocked/)], counters: { blocked: 1 } });
   const { runId } = await runtime.start(flow);
   await clock.advance(10);
   // As a worker does with a run that it finds damaged.
@@ -211,8 +211,8 @@ test("blocked and quarantined runs are problems", async () => {
   await inner.release(runId, claimed!.lease!, { blocked });
   health = await runtime.health();
   expect(health.problems).toEqual([
-    expect.stringMatching(/^1 damaged runs are quarantined/),
-    expect.stringMatching(/^1 runs are blocked/),
+    expect.stringMatching(/^1 run is damaged, and quarantined/),
+    expect.stringMatching(/^1 run is blocked/),
   ]);
 });
 
@@ -223,7 +223,11 @@ test("a store that is down is a problem, and no rejection", async () => {
   await clock.advance(40_000);
   const health = await runtime.health();
   expect(health.store.stats).toBeUndefined();
-  expect(health.problems).toEqual([expect.stringMatching(/cannot be reached/), expect.stringMatching(/lease has run out/)]);
+  expect(health.problems).toEqual([
+    expect.stringMatching(/cannot be reached/),
+    expect.stringMatching(/has refused work for 40 s: STORE_UNAVAILABLE/),
+    expect.stringMatching(/lease has run out/),
+  ]);
   faults.splice(0);
   await clock.advance(40_000);
   expect(await runtime.health()).toMatchObject({ ok: true, store: { reachable: true } });

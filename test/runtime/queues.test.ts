@@ -434,8 +434,6 @@ queued("delayMs and startAt: not before that moment, in a queue or not", async (
   await startMany(runtime, flow, ["at"], () => ({ startAt: new Date(now + 7_000) }));
   await startMany(runtime, flow, ["past"], () => ({ startAt: now - 1_000 }));
   await startMany(runtime, flow, ["text"], () => ({ startAt: new Date(now + 9_000).toISOString(), queue: "q" }));
-  // Both: the later of the two.
-  await startMany(runtime, flow, ["both"], () => ({ startAt: now + 1_000, delayMs: 11_000 }));
   await settle();
   expect(work.begun).toEqual(["past"]);
   await advance(4_999);
@@ -446,8 +444,9 @@ queued("delayMs and startAt: not before that moment, in a queue or not", async (
   expect(work.begun).toEqual(["past", "delayed", "at"]);
   await advance(2_000);
   expect(work.begun).toEqual(["past", "delayed", "at", "text"]);
-  await advance(2_000);
-  expect(work.begun).toEqual(["past", "delayed", "at", "text", "both"]);
+  expect(await refusal(runtime.start(flow, { startAt: now + 1_000, delayMs: 11_000 }))).toMatch(/^INVALID_OPTION.*give one/);
+  for (const delayMs of [Number.POSITIVE_INFINITY, 1e20, 9e15])
+    expect(await refusal(runtime.start(flow, { delayMs }))).toMatch(/^INVALID_OPTION: delayMs/);
   expect(await refusal(runtime.start(flow, { startAt: "soon" }))).toMatch(/^INVALID_OPTION/);
   expect(await refusal(runtime.start(flow, { delayMs: -1 }))).toMatch(/^INVALID_OPTION/);
 });
@@ -606,18 +605,30 @@ queued("a fanOut in a queue begins as many as the queue lets", async ({ work, fl
   expect(await runtime.get(runId)).toMatchObject({ status: "completed", output: ["c0", "c1", "c2", "c3", "c4", "c5"] });
 });
 
-queued("a child for a queue that does not exist fails the effect", async ({ flow, open, advance }) => {
-  const parent = defineWorkflow({
-    id: "parent",
-    entry: "go",
-    nodes: { go: () => subworkflow(flow, { vars: {}, queue: "nope" }, { nextNode: "end" }), end: () => complete() },
-  });
-  const runtime = await open({ queues: { q: {} }, workflows: [parent, flow] });
-  const { runId } = await runtime.start(parent);
-  await advance(1_000);
-  expect(await runtime.get(runId)).toMatchObject({ status: "failed", error: { code: "INVALID_OPTION" } });
-  expect((await runtime.list()).runs).toHaveLength(1);
-});
+queued(
+  "a child for a queue that this process does not name stands in it until a process serves it",
+  async ({ work, flow, open, settle, advance }) => {
+    const parent = defineWorkflow({
+      id: "parent",
+      entry: "go",
+      nodes: {
+        go: () => subworkflow(flow, { vars: { name: "child" }, queue: "theirs" }, { nextNode: "end" }),
+        end: () => complete(),
+      },
+    });
+    const runtime = await open({ queues: { q: {} }, workflows: [parent, flow] });
+    const { runId } = await runtime.start(parent);
+    await advance(10_000);
+    expect(await runtime.get(runId)).toMatchObject({ status: "waiting" });
+    expect((await runtime.health()).problems.join()).toMatch(/1 run is due in queue "theirs", which this process does not serve/);
+    const other = await open({ queues: { theirs: {} }, workflows: [parent, flow] });
+    await advance(2_000);
+    work.end("child");
+    await advance(2_000);
+    await settle();
+    expect(await other.get(runId)).toMatchObject({ status: "completed" });
+  },
+);
 
 // ---- Others' trouble -----------------------------------------------------------------------------------------------------
 

@@ -451,7 +451,7 @@ describe("a rolling deploy", () => {
     await clock.advance(60_000);
     expect((await a.get(runId)).blocked).toMatchObject({ code: "WORKFLOW_INCOMPATIBLE" });
     expect(claims).toBeLessThanOrEqual(4);
-    expect((await a.health()).problems.join()).toMatch(/1 runs are blocked/);
+    expect((await a.health()).problems.join()).toMatch(/1 run is blocked/);
     await a.stop();
     await b.stop();
     await shared.close();

@@ -110,17 +110,25 @@ export class Reader {
     const byStatus: Partial<Record<RunStatus, number>> = {};
     for (const { row } of runs) byStatus[row.status] = (byStatus[row.status] ?? 0) + 1;
     const isDue = ({ row, holder, blocked }: Run): boolean => row.wakeAt !== null && row.wakeAt <= now && !holder && !blocked;
-    const moments = (ofQueue: boolean): number[] =>
-      runs.filter((run) => isDue(run) && (run.row.queue !== undefined) === ofQueue).map(({ row }) => row.wakeAt as number);
-    const oldest = (of: readonly number[]): number => of.reduce((first, moment) => Math.min(first, moment));
-    const [due, queued] = [moments(false), moments(true)];
+    const queues: StoreStats["queues"] = {};
+    let due = 0;
+    let oldestDueAt = Number.POSITIVE_INFINITY;
+    for (const { row } of runs.filter(isDue)) {
+      const at = row.wakeAt as number;
+      if (row.queue === undefined) {
+        due += 1;
+        oldestDueAt = Math.min(oldestDueAt, at);
+      } else {
+        const before = queues[row.queue];
+        queues[row.queue] = { due: (before?.due ?? 0) + 1, oldestDueAt: Math.min(before?.oldestDueAt ?? at, at) };
+      }
+    }
     return {
       runs: runs.length,
       byStatus,
-      due: due.length,
-      ...(due.length === 0 ? {} : { oldestDueAt: oldest(due) }),
-      queued: queued.length,
-      ...(queued.length === 0 ? {} : { oldestQueuedAt: oldest(queued) }),
+      due,
+      ...(due > 0 ? { oldestDueAt } : {}),
+      queues,
       blocked: runs.filter(({ blocked }) => blocked).length,
       quarantined: runs.filter(({ blocked }) => blocked?.quarantine).length,
       workers: [...this.#contents.workers.values()].filter((expiresAt) => expiresAt > now).length,

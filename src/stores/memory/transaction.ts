@@ -96,7 +96,7 @@ export class Transaction {
     const recalled = recall && this.#contents.runs.get(recall.runId);
     if (recall && recalled && isTaken(recalled, recall.id)) return { kind: "taken" };
     if (countsTowardsLimit(kind)) {
-      if (run.mailCount >= limit) return { kind: "full", limit };
+      if (run.mailCount >= limit && !isAwaited(run, key)) return { kind: "full", limit };
       run.mailCount += 1;
     }
     if (recall && recalled?.mail.has(recall.id)) {
@@ -327,6 +327,11 @@ export class Transaction {
     }
     return unseen;
   }
+}
+
+/** Whether the run waits for this very message: a full mailbox must not keep it from going on, which is what empties it. */
+function isAwaited(run: Run, key: string): boolean {
+  return isWaiting(run, true, key) && ![...run.mail.values()].some((mail) => mail.key === key);
 }
 
 function isWaiting({ waits }: Run, effect: string | true, key: string): boolean {

@@ -42,6 +42,8 @@ import { Reader } from "./read.ts";
 import { migrate } from "./schema.ts";
 import { Transaction } from "./transaction.ts";
 
+export { deadWorkers, hasDied } from "./liveness.ts";
+
 export interface SqliteOptions {
   /** Default: the system's. */
   clock?: Clock;
@@ -243,7 +245,7 @@ class SqliteStore implements Store {
 
   async stats(): Promise<StoreStats> {
     return this.#read(() => ({
-      ...stats(this.#reader, this.#lanes, this.#clock.now()),
+      ...stats(this.#reader, this.#lanes, this.#clock.now(), (id) => this.#isAlive(id)),
       ...(this.#file === ":memory:" ? {} : { sizeBytes: this.#sizeBytes() }),
     }));
   }
@@ -268,6 +270,11 @@ class SqliteStore implements Store {
       if (isBusy(error)) return [];
       throw error;
     }
+  }
+
+  /** As far as the marks tell. */
+  #isAlive(workerId: string): boolean {
+    return this.#file === ":memory:" || this.#marks.has(workerId) || !isDead(markPath(this.#file, workerId));
   }
 
   /** Workers of other store objects, most likely in other processes. */
@@ -382,7 +389,8 @@ async function patiently<T>(action: () => T, name: string, timeoutMs: number, cl
       return action();
     } catch (error) {
       if (!isBusy(error)) throw error;
-      if (waitedMs >= timeoutMs) throw new AbstractRuntimeError("STORE_BUSY", { store: name, waitedMs }, error);
+      if (waitedMs >= timeoutMs)
+        throw new AbstractRuntimeError("STORE_BUSY", { store: name, waitedMs: Math.round(waitedMs) }, error);
       // Uneven pauses, so that two processes do not meet at the lock again and again.
       const pauseMs = Math.min(20, tries) * (0.5 + Math.random());
       waitedMs += pauseMs + blockingMs;

@@ -3,7 +3,7 @@
  * by SQLite, which locks alike on every platform. Other processes on the host learn of a death at once instead of after
  * the lease.
  */
-import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
@@ -65,4 +65,17 @@ export function isDead(path: string): boolean {
   } finally {
     database?.close();
   }
+}
+
+/** Whether the process of a worker of this store is known to have died: at once, and not when its lease runs out. */
+export function hasDied(storePath: string, workerId: string): boolean {
+  return isDead(markPath(storePath, workerId));
+}
+
+/** The workers that have died and were not yet cleared away: no other has looked for runs since. */
+export function deadWorkers(storePath: string): string[] {
+  if (!existsSync(marksOf(storePath))) return [];
+  // Bells begin with a plus, which no encoded id has.
+  const names = readdirSync(marksOf(storePath)).filter((name) => !name.startsWith("+") && !name.endsWith("-journal"));
+  return names.map(decodeURIComponent).filter((workerId) => hasDied(storePath, workerId));
 }

@@ -47,7 +47,7 @@ export class Mailbox {
     const recalled = recall && this.#find(recall);
     if (recalled?.state === "taken") return { kind: "taken" };
     if (countsTowardsLimit(kind)) {
-      if (limit !== undefined && this.#count(row.run) >= limit) return { kind: "full", limit };
+      if (limit !== undefined && this.#count(row.run) >= limit && !this.#isAwaited(row.run, key)) return { kind: "full", limit };
       const count = this.#counts.get(row.run);
       if (count !== undefined) this.#counts.set(row.run, count + 1);
     }
@@ -57,6 +57,13 @@ export class Mailbox {
       .prepare("INSERT INTO mailbox (run, id, kind, key, payload, digest, at) VALUES (?, ?, ?, ?, ?, ?, ?)")
       .run(row.run, id, kind, key, JSON.stringify(payload), digest, now);
     return this.#wake(row, kind, now);
+  }
+
+  /** Whether the run waits for this very message: a full mailbox must not keep it from going on, which is what empties it. */
+  #isAwaited(run: number, key: string): boolean {
+    if (!this.#isWaiting(run, true, key)) return false;
+    const sql = "SELECT 1 FROM mailbox INDEXED BY mailbox_open WHERE run = ? AND payload IS NOT NULL AND key = ? LIMIT 1";
+    return this.#reader.prepare(sql).get(run, key) === undefined;
   }
 
   /** A holder sees it when it parks, at the latest; should the holder die, its run is made ready (S5). So its row stays as it is. */

@@ -84,7 +84,13 @@ export function listeners(
   return { runIds: page.map((row) => row.run_id as string), ...(rows.length > most && last ? { next: String(last.run) } : {}) };
 }
 
-export function stats(reader: Reader, lanes: Lanes, now: number): Omit<StoreStats, "sizeBytes"> {
+/** @param isAlive Whether a worker lives whose lease has not run out. */
+export function stats(
+  reader: Reader,
+  lanes: Lanes,
+  now: number,
+  isAlive: (workerId: string) => boolean,
+): Omit<StoreStats, "sizeBytes"> {
   const byStatus: Partial<Record<RunStatus, number>> = {};
   let runs = 0;
   for (const { status, count } of reader.prepare("SELECT status, count(*) AS count FROM runs GROUP BY status").all()) {
@@ -95,13 +101,19 @@ export function stats(reader: Reader, lanes: Lanes, now: number): Omit<StoreStat
     `SELECT count(*) AS count, min(wake_at) AS oldest FROM runs INDEXED BY runs_due
      WHERE lane = ? AND wake_at <= ? AND worker_id IS NULL AND blocked IS NULL`,
   );
-  const counted = { due: 0, queued: 0 };
-  const oldest = { due: Number.POSITIVE_INFINITY, queued: Number.POSITIVE_INFINITY };
+  const queues: StoreStats["queues"] = {};
+  let due = 0;
+  let oldestDueAt = Number.POSITIVE_INFINITY;
   for (const { lane, queue } of lanes.all()) {
-    const found = inLane.get(lane, now) as { count: number; oldest: number | null };
-    const kind = queue === null ? "due" : "queued";
-    counted[kind] += found.count;
-    oldest[kind] = Math.min(oldest[kind], found.oldest ?? Number.POSITIVE_INFINITY);
+    const { count, oldest } = inLane.get(lane, now) as { count: number; oldest: number | null };
+    if (oldest === null) continue;
+    if (queue === null) {
+      due += count;
+      oldestDueAt = Math.min(oldestDueAt, oldest);
+    } else {
+      const before = queues[queue];
+      queues[queue] = { due: (before?.due ?? 0) + count, oldestDueAt: Math.min(before?.oldestDueAt ?? oldest, oldest) };
+    }
   }
   // A block that cannot be read is a quarantine.
   const { blocked, quarantined } = reader
@@ -110,15 +122,14 @@ export function stats(reader: Reader, lanes: Lanes, now: number): Omit<StoreStat
        FROM runs INDEXED BY runs_blocked WHERE blocked IS NOT NULL`,
     )
     .get() as { blocked: number; quarantined: number };
-  const { workers } = reader.prepare("SELECT count(*) AS workers FROM workers WHERE expires_at > ?").get(now) as {
-    workers: number;
-  };
+  const leased = reader.prepare("SELECT worker_id FROM workers WHERE expires_at > ?").all(now);
+  const workers = leased.filter((row) => isAlive(row.worker_id as string)).length;
   return {
     runs,
     byStatus,
-    ...counted,
-    ...(counted.due > 0 ? { oldestDueAt: oldest.due } : {}),
-    ...(counted.queued > 0 ? { oldestQueuedAt: oldest.queued } : {}),
+    due,
+    ...(due > 0 ? { oldestDueAt } : {}),
+    queues,
     blocked,
     quarantined,
     workers,

@@ -101,7 +101,7 @@ export class Transaction {
         row.step,
         row.seq,
         row.head,
-        notBefore ?? row.wakeAt,
+        notBefore ?? this.#clock.now(),
         lane,
         queue,
         row.queueKey ?? null,

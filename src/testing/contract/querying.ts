@@ -166,7 +166,7 @@ export const queryCases: Record<string, Case> = {
 
   async "stats: counts runs by status, what is due and since when, what is blocked, and live workers"(world) {
     const { sizeBytes: _, ...none } = await world.store.stats();
-    assert.deepEqual(none, { runs: 0, byStatus: {}, due: 0, queued: 0, blocked: 0, quarantined: 0, workers: 0 });
+    assert.deepEqual(none, { runs: 0, byStatus: {}, due: 0, queues: {}, blocked: 0, quarantined: 0, workers: 0 });
     const now = world.clock.now();
     const worker = await world.worker();
     await world.parked({}, worker);
@@ -192,8 +192,7 @@ export const queryCases: Record<string, Case> = {
       byStatus: { waiting: 1, running: 6, completed: 1, failed: 1 },
       due: 1,
       oldestDueAt: now + 5,
-      queued: 1,
-      oldestQueuedAt: now + 7,
+      queues: { "nobody's": { due: 1, oldestDueAt: now + 7 } },
       blocked: 2,
       quarantined: 1,
       workers: 1,

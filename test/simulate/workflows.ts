@@ -1,0 +1,167 @@
+/** The workflows of the examples, with what to start them with: the examples themselves run when they are imported. */
+import {
+  askUser,
+  complete,
+  defineEffect,
+  defineWorkflow,
+  definite,
+  fail,
+  fanOut,
+  goto,
+  permanent,
+  sleep,
+  subworkflow,
+  type,
+  type Workflow,
+} from "abstractruntime";
+import type { SimulateOptions } from "abstractruntime/testing";
+import { z } from "zod";
+import { publish } from "../../examples/publish.ts";
+import { randomCode, randomStart } from "./random-workflow.ts";
+
+const hello = defineWorkflow({
+  id: "hello",
+  vars: type<{ name: string; greeting?: string }>(),
+  entry: "greet",
+  nodes: {
+    greet: ({ vars }) => {
+      vars.greeting = `Hello, ${vars.name}!`;
+      return goto("done");
+    },
+    done: ({ vars }) => complete({ greeting: vars.greeting }),
+  },
+});
+
+const charge = defineEffect("charge", {
+  input: z.object({ card: z.string(), cents: z.number().int().positive() }),
+  policy: { maxAttempts: 5, backoff: { initialMs: 20, factor: 2, maxMs: 1_000, jitter: 0.2 } },
+  run: async ({ card, cents }, { attempt, idempotencyKey }) => {
+    if (card === "expired") throw permanent(new Error("the card has expired"));
+    if (attempt < 3) throw definite(new Error("the bank does not answer"));
+    return { receipt: idempotencyKey.slice(0, 8), cents };
+  },
+});
+
+const order = defineWorkflow({
+  id: "order",
+  vars: z.object({
+    items: z.array(z.object({ name: z.string(), cents: z.number() })),
+    card: z.string(),
+    total: z.number().default(0),
+    payment: z.object({ receipt: z.string(), cents: z.number() }).optional(),
+  }),
+  entry: "total",
+  effects: [charge],
+  nodes: {
+    total: ({ vars }) => {
+      vars.total = vars.items.reduce((sum, { cents }) => sum + cents, 0);
+      return vars.total === 0 ? goto("nothing") : goto("pay");
+    },
+    nothing: () => complete({ shipped: false, why: "nothing to pay" }),
+    pay: ({ vars: { card, total } }) =>
+      charge({ card, cents: total }, { resultKey: "payment", nextNode: "ship", errorNode: "refused" }),
+    ship: ({ vars }) => complete({ shipped: true, paid: vars.payment?.cents }),
+    refused: ({ error }) => complete({ shipped: false, why: error?.message }),
+  },
+});
+
+const reminder = defineWorkflow({
+  id: "reminder",
+  vars: type<{ about: string; woke?: { until: string } }>(),
+  entry: "rest",
+  nodes: {
+    rest: () => sleep({ days: 30 }, { resultKey: "woke", nextNode: "remind" }),
+    remind: ({ vars }) => complete({ remember: vars.about, at: vars.woke?.until }),
+  },
+});
+
+const post = defineEffect("post", { input: type<{ to: string }>(), onUncertain: "ask", run: () => "posted" });
+
+const letter = defineWorkflow({
+  id: "letter",
+  vars: type<{ to: string; outcome?: string }>(),
+  entry: "send",
+  effects: [post],
+  nodes: {
+    send: ({ vars }) => post({ to: vars.to }, { resultKey: "outcome", nextNode: "done" }),
+    done: ({ vars }) => complete({ to: vars.to, outcome: vars.outcome }),
+  },
+});
+
+const batch = defineWorkflow({
+  id: "batch",
+  vars: type<{ order?: { subRunId: string; output: { shipped: boolean } } }>(),
+  entry: "order",
+  nodes: {
+    order: () =>
+      subworkflow(
+        order,
+        { vars: { items: [{ name: "book", cents: 1_250 }], card: "good" } },
+        { resultKey: "order", nextNode: "done", errorNode: "failed" },
+      ),
+    done: ({ vars }) => complete({ shipped: vars.order?.output.shipped }),
+    failed: () => complete({ shipped: false }),
+  },
+});
+
+const map = defineWorkflow({
+  id: "map",
+  vars: type<{ orders?: { status: string }[] }>(),
+  entry: "order",
+  nodes: {
+    order: () =>
+      fanOut(
+        order,
+        {
+          items: Array.from({ length: 6 }, (_, i) => ({
+            items: i % 3 === 0 ? [] : [{ name: "book", cents: 1_250 }],
+            card: i === 4 ? "expired" : "good",
+          })),
+          concurrency: 3,
+          onFailure: "collect",
+        },
+        { resultKey: "orders", nextNode: "done" },
+      ),
+    done: ({ vars }) => complete({ ended: vars.orders?.length }),
+  },
+});
+
+const give = defineEffect("give", { input: type<{ payload: unknown; result: unknown }>(), run: () => "given back" });
+const book = defineEffect("book", { input: type<{ what: string }>(), run: ({ what }) => `${what}-1`, undo: give });
+
+const trip = defineWorkflow({
+  id: "trip",
+  entry: "flight",
+  effects: [book],
+  nodes: {
+    flight: () => book({ what: "flight" }, { nextNode: "hotel" }),
+    hotel: () => book({ what: "hotel" }, { nextNode: "confirm" }),
+    confirm: () => askUser({ prompt: "All right?", choices: ["yes", "no"] }, { resultKey: "all", nextNode: "end" }),
+    end: ({ vars }) => (vars.all.text === "yes" ? complete() : fail("somebody said no")),
+  },
+});
+
+export interface Simulated {
+  code: Parameters<typeof import("abstractruntime/testing").simulate>[0];
+  options?: Pick<SimulateOptions, "vars" | "start" | "startWith" | "answer" | "invariants">;
+}
+
+const novel = { name: "novel", cents: 1_250 };
+
+/** By name, for `npm run simulate -- --workflow NAME`. */
+export const simulated: Record<string, Simulated> = {
+  random: { code: randomCode, options: { startWith: randomStart } },
+  hello: { code: hello, options: { vars: () => ({ name: "world" }) } },
+  order: {
+    code: order,
+    options: {
+      vars: (random) => ({ items: random.chance(0.8) ? [novel, novel] : [], card: random.chance(0.7) ? "good" : "expired" }),
+    },
+  },
+  publish: { code: publish as Workflow, options: { vars: () => ({ topic: "Durability" }) } },
+  reminder: { code: reminder, options: { vars: () => ({ about: "water the plants" }) } },
+  letter: { code: letter, options: { vars: () => ({ to: "Ada" }) } },
+  batch: { code: { workflows: [batch, order] } },
+  map: { code: { workflows: [map, order] } },
+  trip: { code: trip },
+};
