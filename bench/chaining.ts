@@ -83,6 +83,7 @@ async function turn(on: StoreName, steps: number, hashText?: (text: string) => s
     loopBusyMs: () => 0,
     now: () => Date.now(),
     holdsLeases: () => true,
+    leaseLapses: () => 0,
     renewLeases: async () => undefined,
     fingerprint: "bench",
     workflow: () => workflow,

@@ -4,13 +4,18 @@
  */
 import { parseArgs } from "node:util";
 import { age } from "./age.ts";
+import { answer } from "./answer.ts";
 import { chaining } from "./chaining.ts";
 import { cold } from "./cold.ts";
 import { storeNames } from "./compare.ts";
 import { concurrent } from "./concurrent.ts";
+import { crash } from "./crash.ts";
+import { crowd } from "./crowd.ts";
+import { fan } from "./fan.ts";
 import { type Figure, table } from "./figure.ts";
 import { growth } from "./growth.ts";
 import { machine, syncsPerSecond } from "./machine.ts";
+import { old } from "./old.ts";
 import { park } from "./park.ts";
 import { startProfiling, takeProfile } from "./profile.ts";
 import { type Settings, settingsOf } from "./settings.ts";
@@ -22,16 +27,24 @@ const subjects: Record<string, (settings: Settings) => Promise<Figure[]>> = {
   barrier,
   concurrent,
   park,
+  answer,
   growth,
   age,
+  old,
   waiting,
+  fan,
+  crash,
   cold,
   chaining,
 };
+/** Minutes of work and gigabytes of disk: only when they are named, or with `--long`. */
+const long: typeof subjects = { crowd };
+const all = { ...subjects, ...long };
 
 const usage = `npm run bench -- [NAME ...] [--quick] [--rounds N] [--profile] [--json]
 
   NAME       ${Object.keys(subjects).join(", ")}. Default: all.
+             ${Object.keys(long).join(", ")}: a million runs, minutes. Only when named, or with --long.
   --quick    A tenth of the work: whether it runs, not how fast.
   --on STORE Only on memory or sqlite. Default: both.
   --rounds N How often each is measured. Default: 3 to 15, by subject.
@@ -42,6 +55,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: "boolean", default: false },
+    long: { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
     profile: { type: "boolean", default: false },
     on: { type: "string" },
@@ -49,7 +63,7 @@ const { values, positionals } = parseArgs({
     help: { type: "boolean", default: false },
   },
 });
-const unknown = positionals.find((name) => !Object.hasOwn(subjects, name));
+const unknown = positionals.find((name) => !Object.hasOwn(all, name));
 const stores = storeNames.filter((name) => values.on === undefined || values.on === name);
 const rounds = values.rounds === undefined ? undefined : Number(values.rounds);
 if (values.help || unknown !== undefined || stores.length === 0 || (rounds !== undefined && !(rounds >= 1))) {
@@ -69,8 +83,8 @@ say(
     `bare appends of 500 bytes with fdatasync: ${before.syncsPerSecond.toLocaleString("en")}/s; load before the start: ${before.load.toFixed(2)}\n`,
 );
 if (values.profile) await startProfiling();
-for (const name of positionals.length > 0 ? positionals : Object.keys(subjects)) {
-  const found = await subjects[name]!(settings);
+for (const name of positionals.length > 0 ? positionals : Object.keys(values.long ? all : subjects)) {
+  const found = await all[name]!(settings);
   figures.push(...found);
   say(`${table(found)}\n`);
   if (values.profile) say(`${takeProfile()}\n`);

@@ -49,7 +49,7 @@ export async function waiting(settings: Settings): Promise<Figure[]> {
       ours: bytes,
       raw: texts / runs,
       ratio: texts / runs / bytes,
-      note: `raw: the texts and numbers of its run row and two records. They were parked at ${perSecond.toFixed(0)} a second, 100 at a time`,
+      note: `raw: the texts and numbers of its run row, its wait and two records. They were parked at ${perSecond.toFixed(0)} a second, 100 at a time`,
     },
   ];
 
@@ -122,7 +122,8 @@ function rawFind(directory: string): number {
   database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE");
   const rows = database
     .prepare(
-      "SELECT run, wake_at FROM runs WHERE wake_at <= ? AND worker_id IS NULL AND blocked IS NULL ORDER BY wake_at LIMIT 100",
+      `SELECT run, wake_at FROM runs WHERE lane = 1 AND wake_at <= ? AND wake_at IS NOT NULL AND worker_id IS NULL AND blocked IS NULL
+       ORDER BY wake_at LIMIT 100`,
     )
     .all(Date.now());
   const lease = database.prepare("UPDATE runs SET worker_id = 'raw', epoch = epoch + 1 WHERE run = ?");
@@ -148,7 +149,7 @@ function textBytes(directory: string): number {
     );
     return database.prepare(`SELECT sum(${sizes.join(" + ")}) AS bytes FROM ${table}`).get()!.bytes as number;
   };
-  const bytes = sum("runs") + sum("records");
+  const bytes = sum("runs") + sum("waits") + sum("records");
   database.close();
   return bytes;
 }
