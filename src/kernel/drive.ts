@@ -103,6 +103,7 @@ const notBegun: Outcome = {
   error: { name: "Error", message: "the run was cancelled before it was begun" },
   retryable: false,
 };
+
 export class Driver {
   readonly #host: DriveHost;
   readonly #lease: Lease;

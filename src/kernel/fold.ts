@@ -313,11 +313,11 @@ function close(state: RunState, effect: OpenEffect, result: Json, folding: Foldi
   discard(state, effect);
   if (effect.undoes !== undefined) return undone(state, effect.undoes);
   if (effect.undo && !state.cancelling?.cleaning) {
-    const { id, type, node, step } = effect;
+    const { id, type, node } = effect;
     // Vars are shared with what is to be undone from now on, and so may not be changed in place.
     if (effect.refs && folding.owned) folding.owned = new Set();
     state.undoable ??= [];
-    state.undoable.push({ effectId: id, type, node, step, payload: payloadOf(effect), result });
+    state.undoable.push({ effectId: id, type, node, payload: payloadOf(effect), result });
   }
   if (group) {
     (group.results as Json[])[effect.index as number] = group.collect ? { status: "completed", result } : result;

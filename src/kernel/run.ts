@@ -90,7 +90,6 @@ export interface Undoable {
   effectId: string;
   type: string;
   node: string;
-  step: number;
   payload: Json;
   result: Json;
 }

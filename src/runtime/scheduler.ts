@@ -118,7 +118,7 @@ export class Scheduler {
 
   #noteFailure(error: unknown): void {
     // A conflict is the store's right answer.
-    if (isError(error) && !error.code.startsWith("STORE_")) return;
+    if (error === undefined || (isError(error) && !error.code.startsWith("STORE_"))) return;
     const since = this.failing?.since ?? this.now();
     const { problem, message } = error as Partial<AbstractRuntimeError>;
     this.failing = { since, problem: problem ?? message ?? String(error), ...(isError(error) ? { code: error.code } : {}) };
