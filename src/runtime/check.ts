@@ -7,6 +7,7 @@ import { builtInEffects } from "../kernel/plan.ts";
 import { payloadOf, type RunState, wantsChildren } from "../kernel/run.ts";
 import type { Store } from "../kernel/store.ts";
 import type { Workflow } from "../kernel/workflow.ts";
+import { runsOf } from "./runs-of.ts";
 
 /** A live run that this code could not drive on. */
 export interface Incompatibility {
@@ -36,24 +37,16 @@ interface Code {
 
 export async function checkRuns(store: Store, code: Code, stateOf: (runId: string) => Promise<RunState>): Promise<CheckReport> {
   const report: CheckReport = { checked: 0, incompatible: [], others: {} };
-  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-    const page = await store.query({
-      status: ["running", "waiting"],
-      order: "oldest",
-      limit: 1_000,
-      ...(cursor === undefined ? {} : { cursor }),
-    });
-    cursor = page.next;
-    for (const { runId, workflowId, version, node } of page.runs) {
-      const workflow = code.workflow(workflowId);
-      if (!workflow) {
-        report.others[workflowId] = (report.others[workflowId] ?? 0) + 1;
-        continue;
-      }
-      report.checked += 1;
-      const found = await problemOf(runId, workflow, code, stateOf);
-      if (found) report.incompatible.push({ runId, workflowId, version, node, ...found });
+  const live = { status: ["running", "waiting"], order: "oldest" } as const;
+  for await (const { runId, workflowId, version, node } of runsOf(store, live)) {
+    const workflow = code.workflow(workflowId);
+    if (!workflow) {
+      report.others[workflowId] = (report.others[workflowId] ?? 0) + 1;
+      continue;
     }
+    report.checked += 1;
+    const found = await problemOf(runId, workflow, code, stateOf);
+    if (found) report.incompatible.push({ runId, workflowId, version, node, ...found });
   }
   return report;
 }

@@ -1,6 +1,6 @@
 /** The surface: what a program does with runs. Everything here is a transition of the store or a question to it. */
 import { type Begun, beginRun } from "../kernel/begin.ts";
-import { systemClock, systemIds, type Timer } from "../kernel/clock.ts";
+import { systemClock, systemIds } from "../kernel/clock.ts";
 import type { DriveHost } from "../kernel/drive.ts";
 import { AbstractRuntimeError, checkOptions, isError, nearest } from "../kernel/errors.ts";
 import { defaultLimits } from "../kernel/execute.ts";
@@ -34,6 +34,7 @@ import { defaultStore, guarded, loopBusyMs, silent } from "./surroundings.ts";
 import { type RunTree, treeOf } from "./tree.ts";
 import { type Verification, verifyRun } from "./verify.ts";
 import { type Run, viewOf } from "./view.ts";
+import { within } from "./within.ts";
 
 /** The run, with vars and output in the workflow's types. */
 export type RunOf<W> = W extends Workflow<infer Vars, infer Output, Anything> ? Run<Vars, Output> : Run;
@@ -348,12 +349,11 @@ export class Runtime implements AsyncDisposable {
     this.#checkRunning();
     const { store } = this;
     const { clock } = this.#host;
-    let late: Timer | undefined;
-    const silence = new Promise<undefined>((resolve) => {
-      late = clock.setTimer(() => resolve(undefined), longestAnswerMs, true);
-    });
-    const stats = await Promise.race([store.stats().catch(() => undefined), silence]);
-    late?.cancel();
+    const stats = await within(
+      clock,
+      longestAnswerMs,
+      store.stats().catch(() => undefined),
+    );
     const now = this.#scheduler.now();
     const executing = this.#scheduler.drivers
       .flatMap((driver) =>

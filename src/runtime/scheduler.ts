@@ -10,6 +10,8 @@ import type { Begun } from "../kernel/begin.ts";
 import type { RunRow, RunState } from "../kernel/run.ts";
 import type { Capability, Lease, Loaded } from "../kernel/store.ts";
 import type { Counters } from "./health.ts";
+import { runsOf } from "./runs-of.ts";
+import { within } from "./within.ts";
 
 /** Is told what is nobody's exception. */
 type Report = (message: string, fields: { error?: unknown; runId?: string }) => void;
@@ -352,9 +354,9 @@ export class Scheduler {
     this.#stopped = true;
     this.#timer?.cancel();
     for (const { driver } of this.#driving.values()) driver.stop();
-    await this.#within(timeoutMs, Promise.all([this.#looking, this.#settled()]));
+    await within(this.#host.clock, timeoutMs, Promise.all([this.#looking, this.#settled()]));
     for (const { driver } of this.#driving.values()) driver.abort(new AbstractRuntimeError("RUNTIME_STOPPED", {}));
-    await this.#within(lastCallsMs, this.#settled());
+    await within(this.#host.clock, lastCallsMs, this.#settled());
     this.#retired = true;
     this.#unhear();
     this.#newsTimer?.cancel();
@@ -363,17 +365,7 @@ export class Scheduler {
     const retired = this.#host.store
       .retire(this.workerId)
       .catch((error: unknown) => this.#report("the leases could not be handed back", { error }));
-    await this.#within(lastCallsMs, retired);
-  }
-
-  /** Resolves when something has settled, or after a while. */
-  async #within(ms: number, settled: Promise<unknown>): Promise<void> {
-    let deadline: Timer | undefined;
-    const late = new Promise<void>((resolve) => {
-      deadline = this.#host.clock.setTimer(resolve, ms, true);
-    });
-    await Promise.race([settled, late]);
-    deadline?.cancel();
+    await within(this.#host.clock, lastCallsMs, retired);
   }
 
   /** When nothing is under way with any run, begun while this waited or not. */
@@ -446,13 +438,9 @@ export class Scheduler {
     const { store } = this.#host;
     this.#adrift = false;
     try {
-      for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-        const page = await store.query({ holder: this.workerId, limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
-        for (const { runId } of page.runs) {
-          const lease = (await store.load(runId))?.lease;
-          if (lease?.workerId === this.workerId && !this.#knows(runId, lease.epoch)) await store.release(runId, lease, {});
-        }
-        cursor = page.next;
+      for await (const { runId } of runsOf(store, { holder: this.workerId })) {
+        const lease = (await store.load(runId))?.lease;
+        if (lease?.workerId === this.workerId && !this.#knows(runId, lease.epoch)) await store.release(runId, lease, {});
       }
     } catch (error) {
       this.#adrift = true;

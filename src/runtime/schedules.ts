@@ -13,6 +13,7 @@ import {
   readSpec,
   type ScheduleOptions,
 } from "./schedule-spec.ts";
+import { runsOf } from "./runs-of.ts";
 import { nextMoment } from "./schedule-moments.ts";
 import { type ScheduleSpec, type ScheduleVars, scheduleWorkflow, scheduleWorkflowId, varsAt } from "./schedule-workflow.ts";
 
@@ -233,14 +234,9 @@ export class Schedules {
   /** The newest generation of every schedule there ever was. */
   async #generations(): Promise<Map<string, number>> {
     const newest = new Map<string, number>();
-    for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-      const query = { workflowId: scheduleWorkflowId, limit: 1_000, ...(cursor === undefined ? {} : { cursor }) };
-      const page = await this.#host.store.query(query);
-      for (const { runId } of page.runs) {
-        const [, id, generation = "1"] = /^schedule:([^~]+)(?:~(\d+))?$/s.exec(runId) ?? [];
-        if (id !== undefined) newest.set(id, Math.max(newest.get(id) ?? 0, Number(generation)));
-      }
-      cursor = page.next;
+    for await (const { runId } of runsOf(this.#host.store, { workflowId: scheduleWorkflowId })) {
+      const [, id, generation = "1"] = /^schedule:([^~]+)(?:~(\d+))?$/s.exec(runId) ?? [];
+      if (id !== undefined) newest.set(id, Math.max(newest.get(id) ?? 0, Number(generation)));
     }
     return newest;
   }

@@ -7,6 +7,7 @@ import type { ControlAction } from "../kernel/record.ts";
 import { type RunState, statusOf } from "../kernel/run.ts";
 import type { Delivery, Message, RunQuery, Store } from "../kernel/store.ts";
 import { endMessageId } from "../kernel/child.ts";
+import { runsOf } from "./runs-of.ts";
 
 /** Where messages go out. */
 export interface Sender {
@@ -131,14 +132,17 @@ export async function sendRetry(sender: Sender, state: RunState): Promise<void> 
 /** Does something to every run of a query, page by page. Answers to how many. */
 export async function toEach(store: Store, query: RunQuery, act: (runId: string) => Promise<boolean>): Promise<number> {
   let count = 0;
-  for (let cursor: string | undefined = query.cursor, more = true; more; more = cursor !== undefined) {
-    const page = await store.query({ ...query, order: "oldest", limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
-    cursor = page.next;
-    for (let from = 0; from < page.runs.length; from += pageSize) {
-      const acted = await Promise.all(page.runs.slice(from, from + pageSize).map(({ runId }) => act(runId)));
-      count += acted.filter((done) => done).length;
-    }
+  let batch: string[] = [];
+  const actOnBatch = async (): Promise<void> => {
+    const acted = await Promise.all(batch.map(act));
+    count += acted.filter((done) => done).length;
+    batch = [];
+  };
+  for await (const { runId } of runsOf(store, { ...query, order: "oldest" })) {
+    batch.push(runId);
+    if (batch.length === pageSize) await actOnBatch();
   }
+  await actOnBatch();
   return count;
 }
 

@@ -1,6 +1,7 @@
 /** A run with everything that it started, directly or through its children. */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
 import type { ListedRun, Store } from "../kernel/store.ts";
+import { runsOf } from "./runs-of.ts";
 
 export interface RunTree {
   run: ListedRun;
@@ -50,17 +51,7 @@ export async function treeOf(store: Store, runId: string, limit: number): Promis
 
 /** The row of one run, or undefined when there is none. */
 export async function rowOf(store: Store, runId: string): Promise<ListedRun | undefined> {
-  // The run itself is the shortest of those that begin with its id, though not always the first.
-  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-    const page = await store.query({
-      idPrefix: runId,
-      order: "oldest",
-      limit: pageSize,
-      ...(cursor === undefined ? {} : { cursor }),
-    });
-    const found = page.runs.find((run) => run.runId === runId);
-    if (found) return found;
-    cursor = page.next;
-  }
+  // Ids that begin with it are few, and others than itself fewer.
+  for await (const run of runsOf(store, { idPrefix: runId, order: "oldest" })) if (run.runId === runId) return run;
   return undefined;
 }

@@ -4,6 +4,7 @@ import { sqliteStore } from "abstractruntime/sqlite";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CommandLine, fixture, key } from "./command-line.ts";
 import * as states from "./fixtures/states.ts";
+import { heard } from "./heard.ts";
 
 const file = fixture("states.ts");
 const changed = fixture("states-changed.ts");
@@ -109,8 +110,9 @@ test("a run that waits for a slot of a queue which nobody serves is cancelled at
 test("a run that was left in the midst of an effect is cancelled at once", async () => {
   await within(
     async (runtime) => {
+      const begun = heard(runtime, "effect_started");
       await runtime.start("executing", { runId: "left" });
-      while ((await runtime.health()).executing.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+      await begun;
     },
     { scheduler: true },
   );

@@ -4,6 +4,7 @@ import { sqliteStore } from "abstractruntime/sqlite";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CommandLine, fixture } from "./command-line.ts";
 import * as states from "./fixtures/states.ts";
+import { heard } from "./heard.ts";
 
 const file = fixture("states.ts");
 const line = new CommandLine();
@@ -189,8 +190,9 @@ test("executing, and left in the midst of it", async () => {
   await within(
     { scheduler: true },
     async (runtime) => {
+      const begun = heard(runtime, "effect_started");
       await runtime.start("executing", { runId: "executing" });
-      while ((await runtime.health()).executing.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+      await begun;
       expect(await why("executing", "--file", file)).toMatch(
         /is running, at node "work"\.\n {2}Executes +effect "never", attempt 1 of 3\n {2}Since .+\n {2}Woken by +its outcome\n\s+Holder +worker /,
       );
@@ -212,8 +214,9 @@ test("executing, and left in the midst of it", async () => {
   await within(
     { scheduler: true },
     async (runtime) => {
+      const begun = heard(runtime, "effect_started");
       await runtime.start("executing", { runId: "left" });
-      while ((await runtime.health()).executing.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+      await begun;
     },
     0,
   );

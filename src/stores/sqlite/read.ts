@@ -40,96 +40,6 @@ export interface RunTableRow {
   updated_at: number;
 }
 
-/** In the order of `tableRow`. */
-const rowColumns =
-  "run, run_id, workflow_id, version, status, paused, node, step, seq, head, wake_at, lane, queue, queue_key, priority, error, worker_id, epoch, blocked, tried, parent_run_id, actor_id, session_id, created_at, updated_at";
-
-type RowArray = [
-  RunTableRow["run"],
-  RunTableRow["run_id"],
-  RunTableRow["workflow_id"],
-  RunTableRow["version"],
-  RunTableRow["status"],
-  RunTableRow["paused"],
-  RunTableRow["node"],
-  RunTableRow["step"],
-  RunTableRow["seq"],
-  RunTableRow["head"],
-  RunTableRow["wake_at"],
-  RunTableRow["lane"],
-  RunTableRow["queue"],
-  RunTableRow["queue_key"],
-  RunTableRow["priority"],
-  RunTableRow["error"],
-  RunTableRow["worker_id"],
-  RunTableRow["epoch"],
-  RunTableRow["blocked"],
-  RunTableRow["tried"],
-  RunTableRow["parent_run_id"],
-  RunTableRow["actor_id"],
-  RunTableRow["session_id"],
-  RunTableRow["created_at"],
-  RunTableRow["updated_at"],
-];
-
-/** Written out: making an object of a row is most of the cost of reading it. */
-function tableRow(row: RowArray): RunTableRow {
-  const [
-    run,
-    run_id,
-    workflow_id,
-    version,
-    status,
-    paused,
-    node,
-    step,
-    seq,
-    head,
-    wake_at,
-    lane,
-    queue,
-    queue_key,
-    priority,
-    error,
-    worker_id,
-    epoch,
-    blocked,
-    tried,
-    parent_run_id,
-    actor_id,
-    session_id,
-    created_at,
-    updated_at,
-  ] = row;
-  return {
-    run,
-    run_id,
-    workflow_id,
-    version,
-    status,
-    paused,
-    node,
-    step,
-    seq,
-    head,
-    wake_at,
-    lane,
-    queue,
-    queue_key,
-    priority,
-    error,
-    worker_id,
-    epoch,
-    blocked,
-    tried,
-    parent_run_id,
-    actor_id,
-    session_id,
-    created_at,
-    updated_at,
-  };
-}
-
 /** Runs whose workflow, one of `?3` or any, and queue, one of `?4`, a worker knows. */
 export const known = `(?3 IS NULL OR workflow_id IN (SELECT value FROM json_each(?3)))
   AND (queue IS NULL OR queue IN (SELECT value FROM json_each(?4)))`;
@@ -183,8 +93,7 @@ export class Reader {
   }
 
   run(runId: string): RunTableRow | undefined {
-    const row = this.prepareArrays(`SELECT ${rowColumns} FROM runs WHERE run_id = ?`).get(runId);
-    return row && tableRow(row as unknown as RowArray);
+    return this.prepare("SELECT * FROM runs WHERE run_id = ?").get(runId) as unknown as RunTableRow | undefined;
   }
 
   workers(): string[] {
