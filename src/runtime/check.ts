@@ -1,11 +1,11 @@
 /** Which live runs the code of this process would break, found without changing any of them. */
-import type { EffectDefinition } from "../kernel/effect.ts";
-import { AbstractRuntimeError, errorData, isError, nearest } from "../kernel/errors.ts";
+import type { DriveHost } from "../kernel/drive.ts";
+import { isError } from "../kernel/errors.ts";
 import { migration, type Misfit, nodeMisfit } from "../kernel/migrate.ts";
-import { childWorkflowOf } from "../kernel/child.ts";
-import { builtInEffects } from "../kernel/plan.ts";
+import { startsChildren } from "../kernel/child.ts";
+import { Needs } from "../kernel/needs.ts";
 import { payloadOf, type RunState, wantsChildren } from "../kernel/run.ts";
-import type { Store } from "../kernel/store.ts";
+import type { Blocked, Store } from "../kernel/store.ts";
 import type { Workflow } from "../kernel/workflow.ts";
 import { runsOf } from "./runs-of.ts";
 
@@ -29,23 +29,21 @@ export interface CheckReport {
   others: Record<string, number>;
 }
 
-/** The code of the process. */
-interface Code {
-  workflow(id: string): Workflow | undefined;
-  effect(type: string, workflow: Workflow): EffectDefinition | undefined;
-}
-
-export async function checkRuns(store: Store, code: Code, stateOf: (runId: string) => Promise<RunState>): Promise<CheckReport> {
+export async function checkRuns(
+  store: Store,
+  host: DriveHost,
+  stateOf: (runId: string) => Promise<RunState>,
+): Promise<CheckReport> {
   const report: CheckReport = { checked: 0, incompatible: [], others: {} };
   const live = { status: ["running", "waiting"], order: "oldest" } as const;
   for await (const { runId, workflowId, version, node } of runsOf(store, live)) {
-    const workflow = code.workflow(workflowId);
+    const workflow = host.workflow(workflowId);
     if (!workflow) {
       report.others[workflowId] = (report.others[workflowId] ?? 0) + 1;
       continue;
     }
     report.checked += 1;
-    const found = await problemOf(runId, workflow, code, stateOf);
+    const found = await problemOf(runId, workflow, host, stateOf);
     if (found) report.incompatible.push({ runId, workflowId, version, node, ...found });
   }
   return report;
@@ -54,16 +52,17 @@ export async function checkRuns(store: Store, code: Code, stateOf: (runId: strin
 async function problemOf(
   runId: string,
   workflow: Workflow,
-  code: Code,
+  host: DriveHost,
   stateOf: (runId: string) => Promise<RunState>,
 ): Promise<{ code: string; problem: string } | undefined> {
   try {
     const state = await stateOf(runId);
+    const needs = new Needs(host, state);
     const misfit = await misfitOf(state, workflow);
-    if (misfit) return said(new AbstractRuntimeError("WORKFLOW_INCOMPATIBLE", { runId, workflowId: workflow.id, ...misfit }));
-    return missingCode(state, workflow, code);
+    const blocked = misfit ? needs.misfit(misfit) : missingCode(state, needs);
+    return blocked && { code: blocked.code, problem: blocked.problem };
   } catch (error) {
-    if (isError(error, "RECORD_CORRUPT") || isError(error, "FORMAT_NEWER")) return said(error);
+    if (isError(error, "RECORD_CORRUPT") || isError(error, "FORMAT_NEWER")) return { code: error.code, problem: error.problem };
     throw error;
   }
 }
@@ -76,26 +75,18 @@ async function misfitOf(state: RunState, workflow: Workflow): Promise<Misfit | u
   return "kind" in migrated ? undefined : migrated;
 }
 
-/** What is still to be executed, undone or begun, and has no handler or workflow here. */
-function missingCode(state: RunState, workflow: Workflow, code: Code): { code: string; problem: string } | undefined {
-  const { runId } = state;
-  const types = new Set(state.undoable?.map(({ type }) => type));
+/** What is still to be executed, undone or begun, and has no handler or workflow here: what a driver would block the run with. */
+function missingCode(state: RunState, needs: Needs): Blocked | undefined {
+  for (const { type } of state.undoable ?? []) {
+    const missing = needs.missing(type, undefined);
+    if (missing) return missing;
+  }
   for (const effect of state.open.values()) {
     const isToCome = effect.phase === "executing" || effect.phase === "backing_off";
-    if (effect.type === "start_subworkflow" ? isToCome : wantsChildren(effect)) {
-      const workflowId = childWorkflowOf(payloadOf(effect));
-      if (workflowId !== undefined && !code.workflow(workflowId))
-        return said(new AbstractRuntimeError("WORKFLOW_UNKNOWN", { workflowId, known: [workflow.id] }));
-    } else if (isToCome || effect.attempt > 0) types.add(effect.type);
-  }
-  for (const effectType of types) {
-    if ((builtInEffects as readonly string[]).includes(effectType) || code.effect(effectType, workflow)) continue;
-    const suggestion = nearest(effectType, workflow.effects.keys());
-    return said(new AbstractRuntimeError("EFFECT_UNKNOWN", { effectType, runId, ...(suggestion ? { suggestion } : {}) }));
+    // What a handler waits for may be tried again; children that have begun need nothing of this run.
+    const isNeeded = startsChildren(effect.type) ? isToCome || wantsChildren(effect) : isToCome || effect.attempt > 0;
+    const missing = isNeeded ? needs.missing(effect.type, payloadOf(effect)) : undefined;
+    if (missing) return missing;
   }
   return undefined;
-}
-
-function said(error: AbstractRuntimeError): { code: string; problem: string } {
-  return { code: error.code, problem: error.problem || errorData(error).message };
 }
