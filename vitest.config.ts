@@ -9,6 +9,8 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     setupFiles: ["test/left-open.ts"],
+    // One PostgreSQL server for the whole run.
+    globalSetup: ["test/stores/postgres-server.ts"],
     // A process per test file, so that left-open.ts can tell whose files and sockets are open.
     pool: "forks",
     // Node processes that a test forks inherit it.

@@ -1,7 +1,7 @@
 // Packs the built package, looks at what is in it, installs it in an empty project, and uses it there as a user would:
 // every entry point imported, the types compiled, the command run. `npm run build` comes first.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, posix, resolve } from "node:path";
 
@@ -66,11 +66,16 @@ function useIt(tarball: string): void {
   const program = `${lines.join("\n")}\nfor (const m of [${names}]) if (Object.keys(m).length === 0) throw new Error("an entry point exports nothing");\n`;
   writeFileSync(join(project, "use.ts"), program);
 
+  // Every entry point can be imported without the optional packages.
+  run(process.execPath, ["use.ts"], project);
+  // Whoever imports this one has the package that its options are types of.
+  const peer = "@aws-sdk/client-s3";
+  mkdirSync(join(project, "node_modules/@aws-sdk"));
+  symlinkSync(join(root, "node_modules", peer), join(project, "node_modules", peer), "junction");
   const tsc = join(root, "node_modules/typescript/bin/tsc");
   const typeRoots = join(root, "node_modules/@types");
   const options = "--noEmit --strict --module nodenext --target es2024 --lib es2024,esnext.disposable --types node".split(" ");
   run(process.execPath, [tsc, ...options, "--typeRoots", typeRoots, "use.ts"], project);
-  run(process.execPath, ["use.ts"], project);
 
   const help = run("npx", ["--no", manifest.name, "--", "--help"], project);
   if (help.trim() === "") problems.push(`${manifest.name} --help prints nothing.`);
