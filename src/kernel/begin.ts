@@ -1,11 +1,12 @@
 /** The first record of a run: its vars checked, its row and its ledger begun together. */
+import { artifactIdsIn } from "./artifact.ts";
 import type { Ids } from "./clock.ts";
 import { AbstractRuntimeError } from "./errors.ts";
 import { isPromise, issueTexts, type Limits } from "./execute.ts";
 import { fold } from "./fold.ts";
 import { isObject, type JsonObject, toJson } from "./json.ts";
-import { encodeRecord, type ParentLink } from "./record.ts";
-import { rowOf, type RunState } from "./run.ts";
+import { encodeRecord, type LedgerRecord, type Origin, type ParentLink, type StoredRecord } from "./record.ts";
+import { fromPlain, indexedOf, openWaits, rowOf, type RunState } from "./run.ts";
 import type { NewRun } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
 
@@ -18,6 +19,8 @@ export interface BeginOptions {
   queue?: string;
   queueKey?: string;
   priority?: number;
+  /** Short texts that queries find the run by. */
+  tags?: readonly string[];
   /** Earliest moment to drive it, in milliseconds since 1970. Default: at once. */
   notBefore?: number;
   now: number;
@@ -40,6 +43,7 @@ export function beginRun(workflow: Workflow, options: BeginOptions, ids: Ids, li
     const problem = `priority is a whole number from -${highestPriority} to ${highestPriority}, not ${String(priority)}`;
     throw new AbstractRuntimeError("INVALID_OPTION", { option: "priority", problem });
   }
+  checkTags(options.tags);
   if (queueKey !== undefined && queue === undefined)
     throw new AbstractRuntimeError("INVALID_OPTION", { option: "queueKey", problem: "queueKey is given and no queue" });
   const given = options.vars === undefined ? {} : options.vars;
@@ -63,10 +67,68 @@ function checkText(option: string, text: unknown): void {
   throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} is ${problem}, not well-formed text` });
 }
 
+/** @throws INVALID_OPTION */
+export function checkTags(tags: unknown, option = "tags"): void {
+  if (tags === undefined) return;
+  const isTag = (tag: unknown): boolean => typeof tag === "string" && tag !== "" && tag.length <= 200 && tag.isWellFormed();
+  if (Array.isArray(tags) && tags.length <= mostTags && tags.every(isTag)) return;
+  const problem = `${option} is a list of up to ${mostTags} well-formed texts of 1 to 200 characters`;
+  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem });
+}
+
+const mostTags = 64;
+
+export interface RestoreOptions {
+  runId: string;
+  /** What `plainState` gave, perhaps changed. */
+  state: JsonObject;
+  origin: Origin;
+  actorId?: string;
+  now: number;
+}
+
+/**
+ * A run that goes on from a state which was made elsewhere. Nothing is stored yet.
+ *
+ * @throws TOO_LARGE, INVALID_OPTION
+ */
+export function beginRestored({ runId, state: plain, origin, actorId, now }: RestoreOptions, ids: Ids, limits: Limits): Begun {
+  checkText("runId", runId);
+  checkText("actorId", actorId);
+  const place = fromPlain(plain, { runId, seq: 0, head: "", updatedAt: now });
+  const { record, stored } = encodeRecord(
+    { kind: "run_restored", data: { origin, state: plain } },
+    { runId, seq: 0, prev: null, at: now, step: place.step, node: place.node, actorId: actorId ?? place.actorId },
+    ids.salt(),
+  );
+  checkSize(runId, stored, limits);
+  const state = fold(undefined, record);
+  const waits = openWaits(state);
+  return { ...newRun(state, record, stored), ...(waits.length > 0 ? { waits } : {}) };
+}
+
+function newRun(state: RunState, { data }: LedgerRecord, record: StoredRecord): Begun {
+  const indexed = indexedOf(state);
+  const artifacts = artifactIdsIn(record.body as string, data);
+  return {
+    row: rowOf(state),
+    record,
+    state,
+    ...(Object.keys(indexed).length > 0 ? { indexed } : {}),
+    ...(artifacts.length > 0 ? { artifacts } : {}),
+  };
+}
+
+function checkSize(runId: string, { body }: StoredRecord, limits: Limits): void {
+  const sizeBytes = Buffer.byteLength(body as string);
+  if (sizeBytes <= limits.varsBytes) return;
+  throw new AbstractRuntimeError("TOO_LARGE", { what: `the vars of run ${runId}`, sizeBytes, limitBytes: limits.varsBytes });
+}
+
 function encode(workflow: Workflow, value: unknown, options: BeginOptions, ids: Ids, limits: Limits): Begun {
   const vars = toJson(value, "vars", limits.jsonDepth);
   if (!isObject(vars)) throw new AbstractRuntimeError("NOT_JSON", { path: "vars", problem: "the vars of a run are an object" });
-  const { runId, actorId, sessionId, parent, queue, queueKey, priority = 0, notBefore, now } = options;
+  const { runId, actorId, sessionId, parent, queue, queueKey, priority = 0, tags = [], notBefore, now } = options;
   const { record, stored } = encodeRecord(
     {
       kind: "run_started",
@@ -81,15 +143,13 @@ function encode(workflow: Workflow, value: unknown, options: BeginOptions, ids: 
         ...(queueKey === undefined ? {} : { queueKey }),
         ...(priority === 0 ? {} : { priority }),
         ...(workflow.onCancel === undefined ? {} : { onCancel: workflow.onCancel }),
+        ...(tags.length > 0 ? { tags: [...new Set(tags)] } : {}),
+        ...(workflow.index.length > 0 ? { index: [...workflow.index] } : {}),
       },
     },
     { runId, seq: 0, prev: null, at: now, step: 1, node: workflow.entry, actorId },
     ids.salt(),
   );
-  const sizeBytes = Buffer.byteLength(stored.body as string);
-  if (sizeBytes > limits.varsBytes) {
-    throw new AbstractRuntimeError("TOO_LARGE", { what: `the vars of run ${runId}`, sizeBytes, limitBytes: limits.varsBytes });
-  }
-  const state = fold(undefined, record);
-  return { row: rowOf(state), record: stored, state, ...(notBefore === undefined ? {} : { notBefore }) };
+  checkSize(runId, stored, limits);
+  return { ...newRun(fold(undefined, record), record, stored), ...(notBefore === undefined ? {} : { notBefore }) };
 }

@@ -1,5 +1,5 @@
 /** Subworkflows: a child begins in the commit that records it, under an id derived from the effect that asked for it. */
-import { beginRun } from "./begin.ts";
+import { type Begun, beginRun } from "./begin.ts";
 import { childId, childKey, memberId } from "./child-id.ts";
 import type { DriveHost } from "./drive.ts";
 import { AbstractRuntimeError, type ErrorCode, type ErrorData, errorData, isError } from "./errors.ts";
@@ -119,7 +119,12 @@ function begin(
     host.ids,
     host.limits,
   );
-  return begun instanceof Promise ? begun.then(({ row, record }) => ({ row, record })) : { row: begun.row, record: begun.record };
+  return begun instanceof Promise ? begun.then(withoutState) : withoutState(begun);
+}
+
+/** What the store is given. */
+function withoutState({ state: _, ...run }: Begun): NewRun {
+  return run;
 }
 
 async function failing(action: () => Promise<Begins>): Promise<Begins> {
@@ -173,8 +178,11 @@ export function givenUp(state: RunState, parents: readonly OpenEffect[], drafts:
 }
 
 /** The children of an effect that have not ended, as far as their parent knows. */
-function childrenOf({ runId }: RunState, { id, window, started = 0, results = [], generation }: OpenEffect): string[] {
-  if (window === undefined) return [childId(runId, id, generation)];
+function childrenOf(
+  { runId }: RunState,
+  { id, window, started = 0, results = [], generation, childRunId }: OpenEffect,
+): string[] {
+  if (window === undefined) return [childRunId ?? childId(runId, id, generation)];
   const children: string[] = [];
   for (let i = 0; i < started; i++) if (results[i] === undefined) children.push(childId(runId, memberId(id, i), generation));
   return children;

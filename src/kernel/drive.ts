@@ -7,19 +7,25 @@
  *     awaited. Synchronous steps share a batch until run-ahead reaches its bound; then the event loop gets its turn.
  * D4. When a commit failed, the driver aborts what it executes, starts nothing, and rejects with that error. The run is as the
  *     store has it.
+ * D5. While a transactional effect executes, nothing of its run is appended: the next commit is that of its transaction, with what the
+ *     handler wrote there. What other effects come to meanwhile is recorded behind it.
  */
+import type { ArtifactKeeper } from "./artifact.ts";
 import { awaitingChildren, endedBefore, givenUp, startsChildren } from "./child.ts";
 import type { Clock, Ids } from "./clock.ts";
 import type { EffectDefinition, Logger } from "./effect.ts";
-import { AbstractRuntimeError, type ErrorData, errorData } from "./errors.ts";
+import { AbstractRuntimeError, type ErrorData, errorData, isError } from "./errors.ts";
 import { interrupted, isPromise, type Limits } from "./execute.ts";
 import { Executions, type Slots } from "./executions.ts";
+import { restoreRun } from "./fold.ts";
 import { Inbox } from "./inbox.ts";
-import { cloneJson } from "./json.ts";
+import { cloneJson, equalJson, isObject } from "./json.ts";
 import { migration, type Misfit, nodeMisfit } from "./migrate.ts";
 import { isBuiltIn, Needs } from "./needs.ts";
+import type { StepPlan } from "./plan.ts";
 import { defaultPolicy } from "./policy.ts";
 import type { LedgerRecord, RecordDraft } from "./record.ts";
+import { RunArtifacts } from "./run-artifacts.ts";
 import { nodeError, type Ran, runNode } from "./run-node.ts";
 import {
   isEnded,
@@ -47,7 +53,7 @@ import {
 } from "./step.ts";
 import type { Blocked, Lease, Loaded, Mail, NewRun, Store } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
-import { Writer } from "./write.ts";
+import { type AppendOptions, Writer } from "./write.ts";
 
 /** What a driver needs of the process it lives in. */
 export interface DriveHost {
@@ -56,6 +62,7 @@ export interface DriveHost {
   readonly ids: Ids;
   readonly log: Logger;
   readonly limits: Limits;
+  readonly artifacts: ArtifactKeeper;
   /** Now, by the store's clock. */
   now(): number;
   /** How long drivers have kept the event loop since it last had its turn, in milliseconds. */
@@ -110,6 +117,7 @@ export class Driver {
   readonly #needs: Needs;
   readonly #writer: Writer;
   readonly #executions: Executions;
+  readonly #artifacts: RunArtifacts;
   readonly #inbox: Inbox;
   /** Somebody said that the mailbox has something new. */
   #mailHint = false;
@@ -147,7 +155,8 @@ export class Driver {
       this.#slotFreed = true;
       this.#wake?.();
     };
-    this.#executions = new Executions(host, () => this.#wake?.(), slotFreed);
+    this.#artifacts = new RunArtifacts(host, restored.state.runId);
+    this.#executions = new Executions(host, this.#artifacts, () => this.#wake?.(), slotFreed);
     this.#needs = new Needs(host, restored.state);
     this.#inbox = new Inbox(loaded.mail);
     this.#inherited = executing(restored.state);
@@ -209,6 +218,11 @@ export class Driver {
         if (this.#writer.broken) throw this.#writer.broken.error;
         if (this.#writer.full) await this.#flush();
         if (this.#mailHint) await this.#readMail();
+        const vetting = this.#artifacts.vet(this.#inbox.fresh());
+        if (vetting) {
+          this.#sendAhead();
+          await vetting;
+        }
         this.#inbox.offer((mail) => this.#take(mail));
         if (this.#takeOutcome()) continue;
         if (isEnded(this.#state)) {
@@ -249,6 +263,7 @@ export class Driver {
         }
         const started = this.#startExecutions(resting);
         const blocked = isPromise(started) ? await started : started;
+        if (blocked === "recorded") continue;
         if (blocked) return await this.#block(blocked);
         if (this.#executions.hasSettled || this.#writer.broken) continue;
         if (hasOpen(this.#state) && (await this.#findEnded())) continue;
@@ -274,8 +289,24 @@ export class Driver {
     } catch (error) {
       this.#writer.break(error);
       this.#executions.abortAll(() => error, 0);
+      // What was sent behind a commit that failed fails too, and may be heard of first.
+      const first = this.#writer.broken?.error;
+      if (isError(first, "ARTIFACT_MISSING")) return this.#unkept(first);
       throw error;
     }
+  }
+
+  /**
+   * A commit was refused because an artifact was forgotten since it was looked at. Driven again at once, the run would most likely come
+   * to the same end, again and again: so it stays as it was before the commit, until somebody has put the artifact again.
+   */
+  async #unkept({ code, problem }: AbstractRuntimeError): Promise<DriveResult> {
+    const { store, fingerprint } = this.#host;
+    const blocked = { code, problem, fingerprint, quarantine: false };
+    await store.release(this.runId, this.#lease, { blocked, mailSeen: this.#inbox.seen });
+    const loaded = await store.load(this.runId);
+    const state = loaded ? (await restoreRun(store, loaded)).state : this.#state;
+    return { state, end: "blocked", blocked };
   }
 
   #due(): RecordDraft[] {
@@ -291,14 +322,16 @@ export class Driver {
 
   // ---- Records and commits (D1-D3) ---------------------------------------------------------------------------------
 
-  #append(drafts: readonly RecordDraft[], as?: { node?: string; isSmall?: boolean }): void {
+  /** Answers whether they were appended. */
+  #append(drafts: readonly RecordDraft[], as?: AppendOptions): boolean {
     const parents = awaitingChildren(this.#state);
     const { undoFailures = [], runId } = this.#state;
     const undone = undoFailures.length;
-    this.#writer.append(
+    const appended = this.#writer.append(
       drafts.map((draft) => ending(this.#state, draft)),
       as,
     );
+    if (!appended) return false;
     if (parents.length > 0) for (const cancel of givenUp(this.#state, parents, drafts)) this.#writer.tell(cancel);
     // The run ends all the same, so that somebody has to be told.
     for (const { type, error } of this.#state.undoFailures?.slice(undone) ?? [])
@@ -306,6 +339,7 @@ export class Driver {
     // A new wait may be what an early message was for.
     if (drafts.some(({ kind }) => kind === "parked")) this.#inbox.lookAgain();
     for (const { effectId } of drafts) if (effectId !== undefined) this.#join(effectId);
+    return true;
   }
 
   /** What ends a member may end its group: at once, so that the first to end is the first to count in the groups above it, too. */
@@ -315,7 +349,7 @@ export class Driver {
     const parent = this.#state.open.get(effectId.slice(0, Math.max(0, effectId.lastIndexOf("."))));
     for (const group of [this.#state.open.get(effectId), parent]) {
       if (group && isJoined(group) && !isDecided(this.#state, group) && this.#mayJoin(group))
-        return this.#append(joinDrafts(this.#state, group));
+        return void this.#append(joinDrafts(this.#state, group));
     }
   }
 
@@ -379,16 +413,22 @@ export class Driver {
   // ---- Mail --------------------------------------------------------------------------------------------------------
 
   async #readMail(): Promise<void> {
-    this.#mailHint = false;
     this.#sendAhead();
-    this.#inbox.add(await this.#host.store.mail(this.runId, this.#inbox.seen));
+    await this.#lookForMail();
+  }
+
+  async #lookForMail(): Promise<Mail[]> {
+    this.#mailHint = false;
+    const mail = await this.#host.store.mail(this.runId, this.#inbox.seen);
+    this.#inbox.add(mail);
+    return mail;
   }
 
   /** Takes a message if it means something now. While paused or being cancelled, only control is taken. */
   #take(mail: Mail): boolean {
     if (isEnded(this.#state) && this.#state.status !== "failed") return false;
     const waits = (this.#state.paused || isWindingUp(this.#state)) && mail.kind !== "control";
-    const drafts = waits ? undefined : messageDrafts(this.#state, mail);
+    const drafts = waits ? undefined : messageDrafts(this.#state, mail, this.#artifacts.refusal(mail.id));
     if (!drafts) return false;
     this.#writer.take(mail.id);
     if (mail.kind === "child_end") {
@@ -398,6 +438,9 @@ export class Driver {
     }
     this.#appendTaken(mail, drafts);
     if (mail.kind === "control" && mail.key === "retry") this.#recover();
+    const { payload } = mail;
+    for (const { kind, data } of drafts)
+      if (kind === "control" && data.before !== undefined && isObject(payload)) this.#writer.archive(data.before, payload.base as string);
     return true;
   }
 
@@ -410,11 +453,12 @@ export class Driver {
 
   /** A message that cannot be recorded fails what waited for it; kept, it would stop the run at every attempt to go on. */
   #appendTaken(mail: Mail, drafts: readonly RecordDraft[]): void {
+    const sender = mail.actorId === undefined ? {} : { actorId: mail.actorId };
     try {
-      this.#append(drafts);
+      this.#append(drafts, sender);
     } catch (error) {
       if (!(error instanceof AbstractRuntimeError)) throw error;
-      this.#append(messageDrafts(this.#state, mail, errorData(error)) ?? [], { isSmall: true });
+      this.#append(messageDrafts(this.#state, mail, errorData(error)) ?? [], { ...sender, isSmall: true });
     }
   }
 
@@ -452,7 +496,13 @@ export class Driver {
     if (!node) {
       return this.#needs.misfit(nodeMisfit(state, workflow) as Misfit);
     }
-    const finish = (ran: Ran): Blocked | undefined => {
+    const append = (drafts: readonly RecordDraft[], { nodeId }: StepPlan, ifPlain: boolean): boolean => {
+      if (this.#writer.broken) return true;
+      if (!this.#append(drafts, nodeId === undefined ? { ifPlain } : { node: nodeId, ifPlain })) return false;
+      if (this.#state.carried) this.#carryOn(this.#state.carried);
+      return true;
+    };
+    const finish = (ran: Ran): Blocked | undefined | Promise<undefined> => {
       if (this.#writer.broken) return undefined;
       if ("error" in ran) return this.#fail(ran.error);
       try {
@@ -460,11 +510,16 @@ export class Driver {
         const missing = plan.effect && this.#needs.missing(plan.effect.type, plan.effect.payload);
         if (missing) return missing;
         const drafts = planDrafts(plan, patch, { ...this.#place(workflow), places, vars });
-        this.#append(drafts, plan.nodeId === undefined ? {} : { node: plan.nodeId });
+        if (append(drafts, plan, true)) return undefined;
+        const ready = this.#artifacts.drafts(drafts);
+        if (!isPromise(ready)) return void append(ready, plan, false);
+        this.#sendAhead();
+        return ready
+          .then((prepared) => void append(prepared, plan, false))
+          .catch((error: unknown) => this.#fail(nodeError(error, state.node)));
       } catch (error) {
         return this.#fail(nodeError(error, state.node));
       }
-      return undefined;
     };
     const ran = runNode(node, state, this.#host, (giveUp) => {
       this.#giveUpNode = giveUp;
@@ -475,6 +530,14 @@ export class Driver {
       this.#giveUpNode = undefined;
       return finish(settled);
     });
+  }
+
+  /** The effect that is requested again is not begun again, where it is the very one. */
+  #carryOn({ type, payload, outcome }: NonNullable<RunState["carried"]>): void {
+    const [effect] = this.#state.open.values();
+    if (effect?.phase !== "executing" || effect.type !== type || !equalJson(payloadOf(effect), payload)) return;
+    if (outcome) this.#executions.settle(effect.id, outcome);
+    else this.#inherited.add(effect.id);
   }
 
   #place(workflow: Workflow): Omit<PlanContext, "places" | "vars"> {
@@ -566,9 +629,10 @@ export class Driver {
 
   /**
    * Starts every effect that is to execute and does not yet, behind the barrier (D2) unless all are speculative. A synchronous
-   * speculative one has its outcome at once. `resting` leaves what an earlier driver began for later.
+   * speculative one has its outcome at once. `resting` leaves what an earlier driver began for later. Says when it has recorded an
+   * outcome itself.
    */
-  #startExecutions(resting: boolean): Blocked | undefined | Promise<Blocked | undefined> {
+  #startExecutions(resting: boolean): Blocked | undefined | Promise<Blocked | "recorded" | undefined> {
     // What closed them may have been a moment or a message as well as an outcome.
     this.#executions.dropClosed(this.#state.open);
     const due: OpenEffect[] = [];
@@ -590,6 +654,8 @@ export class Driver {
         this.#executions.settle(id, this.#inherited.delete(id) ? interrupted(definition) : notBegun);
       } else if (!definition && !isBuiltIn(type)) {
         return resting ? undefined : this.#needs.unknownEffect(type);
+      } else if (definition?.transactional && !this.#host.store.transact) {
+        return resting ? undefined : this.#needs.noTransactions(type);
       } else if (this.#inherited.has(id) && definition) {
         if (resting) continue;
         this.#inherited.delete(id);
@@ -615,10 +681,87 @@ export class Driver {
     await this.#writer.send({ release: false, mailSeen: this.#inbox.seen });
   }
 
-  #begin(effects: readonly OpenEffect[]): undefined {
-    for (const effect of effects) this.#executions.begin(effect, this.#needs.definition(effect.type), this.#state);
+  /** One that is transactional begins when the others have, and has the run to itself (D5). */
+  #begin(effects: readonly OpenEffect[]): undefined | Promise<"recorded"> {
+    let transactional: [OpenEffect, EffectDefinition] | undefined;
+    for (const effect of effects) {
+      const definition = this.#needs.definition(effect.type);
+      if (definition?.transactional) transactional ??= [effect, definition];
+      else this.#executions.begin(effect, definition, this.#state);
+    }
     if (this.#executions.size > 0) this.#sendAhead();
-    return undefined;
+    // What has settled already is recorded first.
+    return transactional && !this.#executions.hasSettled ? this.#transact(...transactional) : undefined;
+  }
+
+  /**
+   * Executes an effect in a transaction of the store, which holds the record of its outcome too (D5). Whatever keeps it from that rolls
+   * everything back: then the attempt has failed, and certainly did nothing.
+   */
+  async #transact(effect: OpenEffect, definition: EffectDefinition): Promise<"recorded"> {
+    const { store } = this.#host;
+    // What began beside it may have been appended since the barrier.
+    await this.#flush();
+    const rolledBack = new Error("It was rolled back.");
+    let failed: Outcome | undefined;
+    const rollBack = (outcome: Outcome): never => {
+      failed = outcome;
+      throw rolledBack;
+    };
+    const fail = (error: unknown): never => rollBack({ kind: "failed", error: errorData(error), retryable: false });
+    let durable = (): void => undefined;
+    let cancelled = false;
+    let over = false;
+    const transacting = (store.transact as NonNullable<Store["transact"]>)(async (transaction, commit) => {
+      this.#checkWhole();
+      if (cancelled) rollBack(notBegun);
+      const outcome = await this.#executions.perform(effect, definition, this.#state, transaction);
+      this.#checkWhole();
+      if (outcome.kind !== "completed" && outcome.kind !== "waiting") return rollBack(outcome);
+      // Asked before anything is appended: the handler may have ended the transaction, and would do so again.
+      await commit([]).catch((error: unknown) => {
+        throw isError(error, "TRANSACTION_INVALID") ? fail(error) : error;
+      });
+      try {
+        this.#recordOutcome(effect, outcome);
+      } catch (error) {
+        return fail(error);
+      }
+      const handed = this.#writer.handOver({ release: false, mailSeen: this.#inbox.seen });
+      durable = handed.durable;
+      return commit([handed.transition]);
+    }).finally(() => {
+      over = true;
+      this.#wake?.();
+    });
+    // Heard of below, unless the driver leaves before.
+    transacting.catch(() => undefined);
+    while (!over) {
+      this.#checkWhole();
+      if (this.#mailHint) {
+        const mail = await this.#lookForMail();
+        cancelled ||= mail.some(({ kind, key }) => kind === "control" && key === "cancel");
+        if (cancelled) this.#executions.abort(effect.id, this.#cancelled(), 0);
+      } else {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    }
+    this.#wake = undefined;
+    try {
+      await transacting;
+      durable();
+    } catch (error) {
+      // Where the store failed, it is not the attempt that did: whoever comes next makes it again.
+      if (!failed || error !== rolledBack) throw error;
+      this.#executions.settle(effect.id, failed);
+    }
+    return "recorded";
+  }
+
+  #checkWhole(): void {
+    if (this.#writer.broken) throw this.#writer.broken.error;
   }
 
   /** A backoff is over and the code for the next attempt is not here: the run is blocked before the attempt is recorded. */
@@ -637,19 +780,21 @@ export class Driver {
     const effect = this.#state.open.get(next.id);
     // Closed meanwhile, by a faster member of an `any` or by the end of the run.
     if (!effect || !awaitsOutcome(effect)) return true;
-    const definition = this.#needs.definition(effect.type);
-    if (definition?.speculative === false) this.#owing = true;
-    const rules = { policy: definition?.policy ?? defaultPolicy, onUncertain: definition?.onUncertain ?? ("retry" as const) };
-    const record = (outcome: Outcome, as?: { isSmall: true }): void =>
-      this.#append(outcomeDrafts(this.#state, effect, outcome, rules, this.#host.now(), this.#host.ids.random()), as);
+    if (this.#needs.definition(effect.type)?.speculative === false) this.#owing = true;
     try {
-      record(next.outcome);
+      this.#recordOutcome(effect, next.outcome);
       for (const child of next.children) this.#writer.start(child);
     } catch (error) {
       // What it gave cannot be recorded: too large, or a wait that makes no sense.
-      record({ kind: "failed", error: errorData(error), retryable: false }, { isSmall: true });
+      this.#recordOutcome(effect, { kind: "failed", error: errorData(error), retryable: false }, { isSmall: true });
     }
     return true;
+  }
+
+  #recordOutcome(effect: OpenEffect, outcome: Outcome, as?: { isSmall: true }): void {
+    const { policy = defaultPolicy, onUncertain = "retry" } = this.#needs.definition(effect.type) ?? {};
+    const rules = { policy, onUncertain };
+    this.#append(outcomeDrafts(this.#state, effect, outcome, rules, this.#host.now(), this.#host.ids.random()), as);
   }
 
   // ---- Waiting in process ------------------------------------------------------------------------------------------

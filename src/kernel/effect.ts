@@ -3,6 +3,7 @@
  * that drivers find by its type name, in whatever process and year the run goes on.
  */
 import type { StandardSchemaV1 } from "@standard-schema/spec";
+import type { ArtifactAccess } from "./artifact.ts";
 import { type AnswerSchema, jsonSchemaOf, type SchemaResult } from "./answer-schema.ts";
 import type { Clock } from "./clock.ts";
 import { AbstractRuntimeError, checkOptions, nearest } from "./errors.ts";
@@ -34,8 +35,12 @@ export function defineEffect<
     refuse("type", `effect "${type}" is built in; choose another type name`);
   const where = `defineEffect("${type}")`;
   if (typeof definition !== "object" || definition === null) refuse("definition", `${where} needs { run }`);
-  checkOptions(definition, ["input", "output", "policy", "onUncertain", "speculative", "undo", "run", "title"], where);
-  const { input, output, policy, onUncertain = "retry", speculative = false, undo, run, title } = definition;
+  checkOptions(
+    definition,
+    ["input", "output", "policy", "onUncertain", "speculative", "transactional", "undo", "run", "title"],
+    where,
+  );
+  const { input, output, onUncertain = "retry", speculative = false, transactional = false, undo, run, title } = definition;
   if (typeof run !== "function") refuse("run", `${where} needs a run function`);
   if (!uncertainties.includes(onUncertain)) {
     refuse(
@@ -45,6 +50,10 @@ export function defineEffect<
     );
   }
   if (typeof speculative !== "boolean") refuse("speculative", `${where}: speculative is true or false`);
+  if (typeof transactional !== "boolean") refuse("transactional", `${where}: transactional is true or false`);
+  if (transactional && speculative) refuse("speculative", `${where}: an effect is transactional or speculative, not both`);
+  if (transactional && definition.onUncertain !== undefined)
+    refuse("onUncertain", `${where}: a transactional effect is never uncertain, so it has no onUncertain`);
   if (undo !== undefined && typeof undo !== "function")
     refuse("undo", `${where}: undo is an effect, or a function that requests one`);
   for (const [name, schema] of Object.entries({ input, output })) {
@@ -54,9 +63,13 @@ export function defineEffect<
     type,
     input: input as StandardSchemaV1 | undefined,
     output: output as StandardSchemaV1 | undefined,
-    policy: readPolicy(policy, `the policy of effect "${type}"`),
+    policy: readPolicy(
+      transactional ? { timeoutMs: transactionMs, ...definition.policy } : definition.policy,
+      `the policy of effect "${type}"`,
+    ),
     onUncertain,
     speculative,
+    transactional,
     undo: undo as EffectDefinition["undo"],
     run: run as EffectDefinition["run"],
     title,
@@ -80,6 +93,12 @@ export interface EffectOptions<Input, Payload, Given, Returned, Result> {
   /** Running it again, even with another input, harms nobody: reads, model calls, computation. Default: false. */
   speculative?: boolean;
   /**
+   * The handler gets a transaction of the store, as `context.transaction`: what it writes there and the record of its outcome stand
+   * together or not at all, so that it happens exactly once. What it does elsewhere is not part of that. Its attempts have 10 s, unless
+   * `policy.timeoutMs` says otherwise: other writers wait meanwhile. Only over SQLite files and Postgres. Default: false.
+   */
+  transactional?: boolean;
+  /**
    * Undoes it. Should the run fail or be cancelled after this effect was completed, the effect that `undo` requests is carried out,
    * the last completed first. An effect that takes `{ payload, result }` stands here as it is; one that another function requests is
    * to be among the workflow's `effects`. Default: nothing to undo.
@@ -90,6 +109,9 @@ export interface EffectOptions<Input, Payload, Given, Returned, Result> {
   /** For people, in dashboards. Default: the type. */
   title?: string;
 }
+
+/** A transaction keeps others waiting, so an attempt has less time than elsewhere. */
+const transactionMs = 10_000;
 
 export type OnUncertain = "retry" | "fail" | "ask";
 const uncertainties: readonly string[] = ["retry", "fail", "ask"];
@@ -117,6 +139,7 @@ export interface EffectDefinition {
   readonly policy: Policy;
   readonly onUncertain: OnUncertain;
   readonly speculative: boolean;
+  readonly transactional: boolean;
   readonly undo?: (done: { payload: Json; result: Json }) => Effect;
   readonly run: (input: unknown, context: EffectContext) => unknown;
   readonly title?: string;
@@ -140,7 +163,14 @@ export interface EffectContext {
   readonly log: Logger;
   /** Says that the attempt is alive: its timeout starts anew. `note` is shown to whoever watches. */
   progress(note?: string): void;
+  /** Bytes that are too large for a result: put them, and return what `put` answers. They are kept until the outcome is recorded. */
+  readonly artifacts: ArtifactAccess;
   readonly run: EffectRun;
+  /**
+   * Of a transactional effect: the store's transaction, as the client of its database (`DatabaseSync` on SQLite, pg's client on Postgres). The
+   * handler writes with it and never ends it.
+   */
+  readonly transaction?: unknown;
 }
 
 /** The run that requested an effect, to read. */

@@ -164,6 +164,24 @@ export const catalogue = {
     (f) => `run ${f.runId} exists with ${f.problem}`,
     () => "Choose another runId; the existing run is unchanged.",
   ),
+  RUN_PURGED: entry<{ runId: string; purgedAt: number; note?: string }>(
+    (f) => `run ${f.runId} was purged from this store on ${new Date(f.purgedAt).toISOString()}${f.note ? ` (${f.note})` : ""}`,
+    () => "Its id stays taken, so that nothing which it did is done again under it. An archive of it can be imported again.",
+  ),
+  RUN_MOVED: entry<{ runId: string; to: string; phase: "leaving" | "left" | "arriving" }>(
+    (f) =>
+      f.phase === "left"
+        ? `run ${f.runId} has moved to ${f.to}`
+        : `run ${f.runId} is on its way ${f.phase === "leaving" ? "to" : "here from"} ${f.to}`,
+    (f) =>
+      f.phase === "left"
+        ? "Nothing was changed; go on with it there."
+        : "Nothing was changed; try again when it has arrived. `abstractruntime move` with the same stores completes a move that was cut off.",
+  ),
+  MOVE_REFUSED: entry<{ runId: string; problem: string }>(
+    (f) => `run ${f.runId} cannot be moved: ${f.problem}`,
+    () => "Nothing was changed.",
+  ),
   RUN_BUSY: entry<{ runId: string; workerId: string }>(
     (f) => `run ${f.runId} is being driven by worker ${f.workerId}`,
     () => "Wait for it with result(runId), or try again later.",
@@ -196,6 +214,26 @@ export const catalogue = {
     (f) => `run ${f.runId} has no record ${f.seq} (the last is ${f.last})`,
     () => "Choose a seq from its ledger.",
   ),
+  BEFORE_START: entry<{ runId: string; at: number; startedAt: number }>(
+    (f) => `run ${f.runId} did not exist at ${new Date(f.at).toISOString()}: it began at ${new Date(f.startedAt).toISOString()}`,
+    () => "Choose a later moment, or a seq from its ledger.",
+  ),
+  FORK_OPEN_EFFECTS: entry<{ runId: string; seq: number; effects: readonly string[] }>(
+    (f) => `run ${f.runId} had effects open at record ${f.seq}, which a fork cannot share: ${listed(f.effects)}`,
+    () => 'Fork with open: "restart", which runs the step that requested them again, or name a record before it. Nothing was started.',
+  ),
+  FORK_REFUSED: entry<{ runId: string; seq: number; problem: string }>(
+    (f) => `run ${f.runId} cannot be forked at record ${f.seq}: ${f.problem}`,
+    () => "Name another record with atSeq; nothing was started.",
+  ),
+  SNAPSHOT_NOT_FOUND: entry<{ snapshotId: string }>(
+    (f) => `there is no snapshot ${f.snapshotId} in this store`,
+    () => "List them with runtime.snapshots.list() or `abstractruntime snapshot ls`.",
+  ),
+  RECORDS_ARCHIVED: entry<{ runId: string; seq: number; before: number }>(
+    (f) => `record ${f.seq} of run ${f.runId} was archived: its ledger here begins with record ${f.before}`,
+    () => "Ask for what is kept, or look into the file that the older records were written to.",
+  ),
   RUNTIME_STOPPED: entry<Record<never, never>>(
     () => "this runtime was stopped",
     () => "Create a new one; runs go on from where they stand.",
@@ -218,6 +256,24 @@ export const catalogue = {
     (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : "List them with runtime.schedules.list()."),
   ),
 
+  // Artifacts
+  ARTIFACT_MISSING: entry<{ artifactId?: string; runId?: string; blob?: string; store?: string }>(
+    (f) =>
+      f.blob !== undefined
+        ? `the bytes of ${f.artifactId === undefined ? "an artifact" : `artifact ${f.artifactId}`} are not in ${f.store}, under key ${f.blob}`
+        : f.runId !== undefined
+          ? `run ${f.runId} refers to artifact ${f.artifactId}, which its store does not know`
+          : `there is no artifact ${f.artifactId} in this store`,
+    (f) =>
+      f.blob !== undefined
+        ? "Give the runtime the place where they were put, or put the same bytes again with replace: true."
+        : "Put the same bytes again: they get the same id. What is put and not referred to is kept for a day.",
+  ),
+  ARTIFACT_CORRUPT: entry<{ artifactId: string; store: string; blob: string; problem: string }>(
+    (f) => `the bytes of artifact ${f.artifactId} in ${f.store}, under key ${f.blob}, are not those that were put: ${f.problem}`,
+    () => "Restore them from a backup, or put the same bytes again with replace: true.",
+  ),
+
   // Ledger and stores
   CONFLICT: entry<{ runId: string; problem: string }>(
     (f) => `the commit for run ${f.runId} was refused: ${f.problem}`,
@@ -237,7 +293,10 @@ export const catalogue = {
   ),
   STORE_UNAVAILABLE: entry<{ store: string; problem: string }>(
     (f) => `the store ${f.store} cannot be opened or written: ${f.problem}`,
-    () => "Check that the path exists and may be written; runs go on once it is reachable.",
+    (f) =>
+      f.store.startsWith("postgres")
+        ? "Runs go on by themselves once it can be reached."
+        : "Check that the path exists and may be written; runs go on once it is reachable.",
   ),
   STORE_READ_ONLY: entry<{ store: string }>(
     (f) => `the store ${f.store} may not be written`,
@@ -251,9 +310,37 @@ export const catalogue = {
     (f) => `the store ${f.store} stayed locked by another process for ${f.waitedMs} ms`,
     () => "Try again; look for a process that keeps a transaction open.",
   ),
+  STORE_LOCKED: entry<{ store: string }>(
+    (f) => `the store ${f.store} is open already, most likely in another process, and takes one at a time`,
+    () => "Stop the one that has it open; where several are to share a store, use SQLite or Postgres.",
+  ),
   STORE_CLOSED: entry<{ store: string }>(
     (f) => `the store ${f.store} is closed`,
     () => "Open it again; a store belongs to the runtime that was given it.",
+  ),
+  TRANSACTION_UNSUPPORTED: entry<{ store: string; what: string }>(
+    (f) => `the store ${f.store} has no transactions of the user's, which ${f.what} needs`,
+    () => "Use a SQLite file or Postgres for this runtime; nothing was stored.",
+  ),
+  TRANSACTION_INVALID: entry<{ problem: string }>(
+    (f) => f.problem,
+    () => "Nothing of this call was stored. See docs/transactions.md.",
+  ),
+
+  // Files that runs are carried in
+  PORTABLE_INVALID: entry<{ file: string; problem: string }>(
+    (f) => `${f.file} cannot be imported: ${f.problem}`,
+    () => "Nothing of it was imported. Take another copy of the file.",
+  ),
+
+  // Directories of the Python package
+  PYTHON_DIRECTORY_INVALID: entry<{ directory: string; problem: string }>(
+    (f) => `${f.directory} cannot be read as a directory of the Python package: ${f.problem}`,
+    () => "Name the directory that holds its run_*.json and ledger_*.jsonl.",
+  ),
+  PYTHON_FILE_INVALID: entry<{ file: string; problem: string }>(
+    (f) => `${f.file} cannot be used: ${f.problem}`,
+    () => "Mend or remove it, and import again; what was imported stays as it is.",
   ),
 
   // Command line

@@ -3,6 +3,7 @@
  * stores. A handler that answers synchronously costs no promise.
  */
 import type { StandardSchemaV1 } from "@standard-schema/spec";
+import type { ArtifactAccess, ArtifactKeeper } from "./artifact.ts";
 import { type Clock, setLongTimer, type Timer } from "./clock.ts";
 import {
   type EffectContext,
@@ -14,6 +15,7 @@ import {
   type Logger,
 } from "./effect.ts";
 import { AbstractRuntimeError, errorData, isError } from "./errors.ts";
+import { HandlerArtifacts } from "./handler-artifacts.ts";
 import { cloneJson, type JsonObject, toJson } from "./json.ts";
 import { type OpenEffect, payloadOf, type RunState } from "./run.ts";
 import type { Outcome } from "./step.ts";
@@ -25,6 +27,8 @@ export interface Limits {
   varsBytes: number;
   /** Bytes of one record's body: a patch, a payload, a result. */
   recordBytes: number;
+  /** Bytes of a text in a result, or in what a node writes, above which it becomes an artifact. Infinity: never. */
+  offloadBytes: number;
   /** Bytes of one message's payload. */
   messageBytes: number;
   /** Messages a run may have waiting, control and ends of children apart. */
@@ -37,6 +41,7 @@ export const defaultLimits: Limits = {
   jsonDepth: 200,
   varsBytes: 64 * 1024 * 1024,
   recordBytes: 16 * 1024 * 1024,
+  offloadBytes: 256 * 1024,
   messageBytes: 1024 * 1024,
   mailboxMessages: 10_000,
   childDepth: 100,
@@ -53,14 +58,19 @@ export interface Execution {
   abort(reason: unknown, graceMs: number): void;
 }
 
-/** Starts an attempt. The vars in `state` are those at the request; later changes are not seen. */
+/**
+ * Starts an attempt. The vars in `state` are those at the request; later changes are not seen.
+ *
+ * @param transaction For the handler of a transactional effect.
+ */
 export function execute(
   definition: EffectDefinition,
   effect: OpenEffect,
   state: RunState,
-  tools: { clock: Clock; log: Logger; limits: Limits },
+  tools: { clock: Clock; log: Logger; limits: Limits; artifacts: ArtifactKeeper },
+  transaction?: unknown,
 ): Execution {
-  const attempt = new Attempt(definition, effect, state, tools.clock, tools.log, tools.limits.jsonDepth);
+  const attempt = new Attempt(definition, effect, state, tools, transaction);
   return { outcome: attempt.start(), abort: (reason, graceMs) => attempt.abort(reason, graceMs) };
 }
 
@@ -74,9 +84,12 @@ class Attempt implements EffectContext {
   readonly uncertain: boolean;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly transaction: unknown;
   readonly #definition: EffectDefinition;
   readonly #effect: OpenEffect;
   readonly #depth: number;
+  readonly #keeper: ArtifactKeeper;
+  #artifacts: HandlerArtifacts | undefined;
   readonly #about: { workflowId: string; vars: JsonObject; actorId?: string };
   #controller: AbortController | undefined;
   #aborted = false;
@@ -88,12 +101,20 @@ class Attempt implements EffectContext {
   /** Ends an attempt that is awaited. The first end counts. */
   #end: (outcome: Outcome) => void = () => undefined;
 
-  constructor(definition: EffectDefinition, effect: OpenEffect, state: RunState, clock: Clock, log: Logger, depth: number) {
+  constructor(
+    definition: EffectDefinition,
+    effect: OpenEffect,
+    state: RunState,
+    { clock, log, limits, artifacts }: Parameters<typeof execute>[3],
+    transaction: unknown,
+  ) {
     this.clock = clock;
     this.log = log;
+    this.#keeper = artifacts;
+    this.transaction = transaction;
     this.#definition = definition;
     this.#effect = effect;
-    this.#depth = depth;
+    this.#depth = limits.jsonDepth;
     this.#about = {
       workflowId: state.workflowId,
       vars: state.vars,
@@ -110,6 +131,11 @@ class Attempt implements EffectContext {
   get signal(): AbortSignal {
     this.#controller ??= new AbortController();
     return this.#controller.signal;
+  }
+
+  get artifacts(): ArtifactAccess {
+    this.#artifacts ??= new HandlerArtifacts(this.#keeper, this.clock, this.#definition.policy.timeoutMs);
+    return this.#artifacts;
   }
 
   get run(): EffectRun {
@@ -131,6 +157,7 @@ class Attempt implements EffectContext {
   /** A field, so that it may be taken apart from its context. */
   readonly progress = (note?: string): void => {
     if (note !== undefined) this.log.info(note, { runId: this.runId, effect: this.#definition.type });
+    this.#artifacts?.renew();
     // An attempt that was told to stop cannot keep itself alive.
     if (this.#timer && !this.#aborted && !this.#ended) this.#watch();
   };
@@ -229,19 +256,24 @@ class Attempt implements EffectContext {
     return isDefinite(error) ? { kind: "failed", error: errorData(error), retryable: isRetryable(error) } : this.#unclear(error);
   }
 
-  /** Uncertain, unless the handler was not called, or the effect is speculative and may always be run again. */
+  /** Uncertain, unless the handler was not called, or may always be run again. */
   #unclear(error: unknown): Outcome {
     const data = errorData(error);
-    if (this.#definition.speculative || !this.#called) return { kind: "failed", error: data, retryable: isRetryable(error) };
+    if (mayRunAgain(this.#definition) || !this.#called) return { kind: "failed", error: data, retryable: isRetryable(error) };
     if (!isRetryable(error)) return { kind: "failed", error: data, retryable: false };
     return { kind: "uncertain", reason: data.message, error: data };
   }
 }
 
+/** Speculative, or rolled back with its transaction. */
+function mayRunAgain({ speculative, transactional }: EffectDefinition): boolean {
+  return speculative || transactional;
+}
+
 /** What recovery makes of an attempt that was under way when its process ended. */
 export function interrupted(definition: EffectDefinition | undefined): Outcome {
   const reason = "the process that carried it out ended before its outcome was recorded";
-  return definition?.speculative
+  return definition && mayRunAgain(definition)
     ? { kind: "failed", error: { name: "Error", message: reason }, retryable: true, interrupted: true }
     : { kind: "uncertain", reason };
 }

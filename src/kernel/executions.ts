@@ -11,6 +11,7 @@ import type { EffectDefinition } from "./effect.ts";
 import { AbstractRuntimeError, errorData } from "./errors.ts";
 import { type Execution, execute, isPromise } from "./execute.ts";
 import type { OpenEffect, RunState } from "./run.ts";
+import type { RunArtifacts } from "./run-artifacts.ts";
 import type { Outcome } from "./step.ts";
 import type { NewRun } from "./store.ts";
 
@@ -32,6 +33,7 @@ const childTimeoutMs = 30_000;
 
 export class Executions {
   readonly #host: DriveHost;
+  readonly #artifacts: RunArtifacts;
   readonly #wake: () => void;
   readonly #slotFreed: () => void;
   readonly #underWay = new Map<string, Execution & { since: number }>();
@@ -40,8 +42,9 @@ export class Executions {
   readonly #slots = new Map<string, () => void>();
 
   /** @param wake Called when an outcome has come in. @param slotFreed Called when there may be a slot for what asked in vain. */
-  constructor(host: DriveHost, wake: () => void, slotFreed: () => void) {
+  constructor(host: DriveHost, artifacts: RunArtifacts, wake: () => void, slotFreed: () => void) {
     this.#host = host;
+    this.#artifacts = artifacts;
     this.#wake = wake;
     this.#slotFreed = slotFreed;
   }
@@ -89,7 +92,9 @@ export class Executions {
     const giveBack = this.#slots.get(effect.id) ?? nothing;
     this.#slots.delete(effect.id);
     const execution = execute(definition, effect, state, this.#host);
-    const { outcome } = execution;
+    const ready = (given: Outcome): Outcome | Promise<Outcome> => this.#artifacts.outcome(given, definition.speculative);
+    const { outcome: given } = execution;
+    const outcome = isPromise(given) ? given.then(ready) : ready(given);
     if (isPromise(outcome)) {
       this.#await(
         effect.id,
@@ -100,6 +105,20 @@ export class Executions {
     } else {
       giveBack();
       this.settle(effect.id, outcome);
+    }
+  }
+
+  /** Executes an attempt in a transaction, and answers with its outcome, which the caller records. */
+  async perform(effect: OpenEffect, definition: EffectDefinition, state: RunState, transaction: unknown): Promise<Outcome> {
+    const giveBack = this.#slots.get(effect.id) ?? nothing;
+    this.#slots.delete(effect.id);
+    const entry = { ...execute(definition, effect, state, this.#host, transaction), since: this.#host.clock.now() };
+    this.#underWay.set(effect.id, entry);
+    try {
+      return await this.#artifacts.outcome(await entry.outcome, true, true);
+    } finally {
+      giveBack();
+      if (this.#underWay.get(effect.id) === entry) this.#underWay.delete(effect.id);
     }
   }
 

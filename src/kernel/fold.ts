@@ -6,11 +6,12 @@
  *     between states and never changed, unless the caller passes `owned` (see `Folding`).
  * F2. A record's patch is applied first, then what its kind means.
  */
+import { childKey } from "./child-id.ts";
 import { AbstractRuntimeError, type ErrorData, isError } from "./errors.ts";
 import type { Json, JsonObject } from "./json.ts";
 import { applyPatch, type Owned, type Patch, setAt } from "./patch.ts";
 import { decodeNext, type Intent, type LedgerRecord } from "./record.ts";
-import { decodeState, isEnded, type OpenEffect, payloadOf, type RunState } from "./run.ts";
+import { decodeState, fromPlain, isEnded, type OpenEffect, payloadOf, type RunState } from "./run.ts";
 import type { Loaded, Store } from "./store.ts";
 
 /**
@@ -27,9 +28,9 @@ const rememberedAnswers = 16;
 /** @throws RECORD_CORRUPT when the record cannot follow this state. */
 export function fold(state: RunState | undefined, record: LedgerRecord, folding: Folding = {}): RunState {
   try {
-    if (record.kind === "run_started") {
+    if (record.kind === "run_started" || record.kind === "run_restored") {
       if (state || record.seq !== 0) throw new RangeError("a run starts with its first record, once");
-      return begin(record);
+      return record.kind === "run_started" ? begin(record) : restored(record);
     }
     if (!state || record.seq !== state.seq + 1) throw new RangeError(`it does not follow record ${state?.seq ?? "none"}`);
     if (isEnded(state) && !mayFollowFailure(state, record)) throw new RangeError("the run had ended");
@@ -76,7 +77,7 @@ function mayFollowFailure({ status }: RunState, { kind, data }: LedgerRecord): b
 
 /** As `restore`, from the ledger alone where the checkpoint is bad, which `isBad` is told. @throws RECORD_CORRUPT, FORMAT_NEWER */
 export async function restoreRun(
-  store: Pick<Store, "records">,
+  store: Pick<Store, "records" | "checkpoints">,
   loaded: Loaded,
   at = loaded.row.seq,
   isBad?: (error: unknown) => void,
@@ -87,12 +88,17 @@ export async function restoreRun(
   } catch (error) {
     if (!loaded.checkpoint || isError(error, "FORMAT_NEWER")) throw error;
     isBad?.(error);
-    return restore(runId, { tail: await store.records(runId, 0, at + 1) });
+    const { archivedBefore: first = 0 } = loaded;
+    const base = first > 0 ? (await store.checkpoints(runId)).find(({ seq }) => seq === first - 1) : undefined;
+    return restore(runId, {
+      ...(base ? { checkpoint: base } : {}),
+      tail: at < first ? [] : await store.records(runId, first, at + 1 - first),
+    });
   }
 }
 
 function begin(record: LedgerRecord & { kind: "run_started" }): RunState {
-  const { workflowId, version, entry, vars, parent, sessionId, queue, queueKey, priority, onCancel } = record.data;
+  const { workflowId, version, entry, vars, parent, sessionId, queue, queueKey, priority, onCancel, tags, index } = record.data;
   return {
     runId: record.runId,
     workflowId,
@@ -110,6 +116,8 @@ function begin(record: LedgerRecord & { kind: "run_started" }): RunState {
     ...(queueKey === undefined ? {} : { queueKey }),
     ...(priority === undefined ? {} : { priority }),
     ...(onCancel === undefined ? {} : { onCancel }),
+    ...(tags ? { tags } : {}),
+    ...(index ? { index } : {}),
     ...(record.actorId === undefined ? {} : { actorId: record.actorId }),
     ...(sessionId === undefined ? {} : { sessionId }),
     createdAt: record.at,
@@ -117,7 +125,14 @@ function begin(record: LedgerRecord & { kind: "run_started" }): RunState {
   };
 }
 
-function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_started" }>, folding: Folding): void {
+function restored({ runId, at, hash, actorId, data }: LedgerRecord & { kind: "run_restored" }): RunState {
+  const state = fromPlain(data.state, { runId, seq: 0, head: hash, updatedAt: at });
+  state.origin = data.origin;
+  if (actorId !== undefined) state.actorId = actorId;
+  return state;
+}
+
+function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_started" | "run_restored" }>, folding: Folding): void {
   switch (record.kind) {
     case "step":
       if (record.data.cleanup) state.cancelling = { ...state.cancelling, cleaning: true };
@@ -136,6 +151,8 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
       effect.wait = wait;
       if (started === undefined) effect.phase = "parked";
       else begun(effect, started, refused);
+      const carried = state.carried?.childRunId;
+      if (carried !== undefined && wait.waitKey === childKey(carried)) effect.childRunId = carried;
       return;
     }
     case "effect_completed": {
@@ -198,8 +215,10 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
   }
 }
 
-function control(state: RunState, { at, data: { action, reason } }: LedgerRecord & { kind: "control" }): void {
-  if (action === "cancel") {
+function control(state: RunState, { at, data }: LedgerRecord & { kind: "control" }): void {
+  const { action, reason } = data;
+  if (action === "archived") state.archivedBefore = data.before as number;
+  else if (action === "cancel") {
     state.cancelling ??= reason === undefined ? {} : { reason };
     state.paused = false;
   } else if (action === "retry") retry(state, at);
@@ -246,6 +265,7 @@ function reopen(effect: OpenEffect, at: number, stoodMs: number): void {
   else if (effect.type === "start_subworkflow" && (phase === "failed" || phase === "parked")) {
     effect.phase = "executing";
     effect.generation = (effect.generation ?? 0) + 1;
+    delete effect.childRunId;
     delete effect.wait;
   } else if (phase === "failed" && effect.attempt === 0 && wait) {
     effect.phase = "parked";
@@ -414,6 +434,7 @@ function advance(state: RunState, node: string): void {
   state.node = node;
   state.step += 1;
   delete state.error;
+  delete state.carried;
 }
 
 function end(state: RunState, status: "completed" | "cancelled"): void {
@@ -422,7 +443,7 @@ function end(state: RunState, status: "completed" | "cancelled"): void {
 }
 
 /** What the members of a group gave, in order; of an `any`, which one was first and what it gave. */
-function collected(effect: OpenEffect): Json {
+export function collected(effect: OpenEffect): Json {
   const results = effect.results as Json[];
   if (effect.type !== "any") return Array.from({ length: effect.members as number }, (_, i) => results[i] ?? null);
   const index = effect.winner as number;

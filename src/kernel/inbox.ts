@@ -6,9 +6,12 @@ export class Inbox {
   #seen: number;
   /** Whether something may mean more than when it was last looked at. */
   #changed = true;
+  /** What came since `fresh` was asked for. */
+  #fresh: Mail[];
 
   constructor(mail: readonly Mail[]) {
     this.#mail = [...mail];
+    this.#fresh = [...mail];
     this.#seen = mail.at(-1)?.position ?? 0;
   }
 
@@ -19,9 +22,20 @@ export class Inbox {
 
   add(mail: readonly Mail[]): void {
     if (mail.length === 0) return;
-    for (const message of mail) this.#mail.push(message);
+    for (const message of mail) {
+      this.#mail.push(message);
+      this.#fresh.push(message);
+    }
     this.#seen = (mail.at(-1) as Mail).position;
     this.#changed = true;
+  }
+
+  /** The messages that came since the last call. */
+  fresh(): readonly Mail[] {
+    if (this.#fresh.length === 0) return none;
+    const fresh = this.#fresh;
+    this.#fresh = [];
+    return fresh;
   }
 
   /** The state has changed in a way that an early message may have waited for. */
@@ -51,3 +65,5 @@ export class Inbox {
     }
   }
 }
+
+const none: readonly Mail[] = [];

@@ -43,7 +43,16 @@ export class Needs {
         ? undefined
         : this.unknownWorkflow(childWorkflowId);
     }
-    return isBuiltIn(type) || this.definition(type) ? undefined : this.unknownEffect(type);
+    if (isBuiltIn(type)) return undefined;
+    const definition = this.definition(type);
+    if (!definition) return this.unknownEffect(type);
+    return definition.transactional && !this.#host.store.transact ? this.noTransactions(type) : undefined;
+  }
+
+  /** The run began elsewhere, or its effect was another one then: `createRuntime` refuses such code over such a store. */
+  noTransactions(effectType: string): Blocked {
+    const fields = { store: this.#host.store.name, what: `effect "${effectType}"` };
+    return this.#blocked(new AbstractRuntimeError("TRANSACTION_UNSUPPORTED", fields));
   }
 
   unknownEffect(effectType: string): Blocked {

@@ -286,7 +286,7 @@ function checkOperation(operation: PatchOperation): void {
  * `root` with `value` under a dotted key (`order.receipt`), as results are stored. Objects are made on the way, and
  * replace whatever else stands there, lists included; an empty part is an ordinary key (AbstractRuntime 0.0.1's rule).
  *
- * @throws RESULT_KEY_INVALID when a part is `__proto__`.
+ * @throws RESULT_KEY_INVALID when a part is `__proto__`, or the last one `$artifact`.
  */
 export function setAt(root: JsonObject, dottedKey: string, value: Json, owned: Owned = new Set()): JsonObject {
   checkResultKey(dottedKey);
@@ -310,6 +310,13 @@ export function checkResultKey(dottedKey: string): void {
     throw new AbstractRuntimeError("RESULT_KEY_INVALID", {
       key: dottedKey,
       problem: 'the part "__proto__" would reach a prototype',
+    });
+  }
+  // A result that is a mere id would become a reference that no record shows, and its artifact would not be kept.
+  if (/(^|\.)\$artifact$/.test(dottedKey)) {
+    throw new AbstractRuntimeError("RESULT_KEY_INVALID", {
+      key: dottedKey,
+      problem: 'a part "$artifact" at its end would make a reference: let the result be the whole reference',
     });
   }
 }

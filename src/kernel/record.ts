@@ -57,7 +57,12 @@ export interface Bodies {
     priority?: number;
     /** The workflow's `onCancel`, for workers that do not have its code. */
     onCancel?: string;
+    tags?: string[];
+    /** Dotted paths of the vars that queries find the run by. */
+    index?: string[];
   };
+  /** The first record of a run that goes on from a state which was made elsewhere, as `plainState` gives it. */
+  run_restored: { origin: Origin; state: JsonObject };
   /** A node changed vars and named the next node. `cleanup`: the run was cancelled and goes to its workflow's `onCancel`. */
   step: { patch?: Patch; nextNode: string; cleanup?: true };
   /** An attempt begins. The first record of an effect carries the intent: with attempt 1, or 0 when it is to wait for a slot. */
@@ -87,8 +92,11 @@ export interface Bodies {
     error?: ErrorData;
     nextNode?: string;
   };
-  /** `retry`: a run that failed goes on from where it failed. */
-  control: { action: ControlAction; messageId: string; reason?: string };
+  /**
+   * `retry`: a run that failed goes on from where it failed. `archived`: the records before seq `before` are kept elsewhere, and not in the
+   * store; `hash` is that of the last of them, so that whoever has them can show that they are the ones.
+   */
+  control: { action: ControlAction; messageId: string; reason?: string; before?: number; hash?: string };
   /** The run goes on under another version of its workflow. */
   migrated: { from: string; to: string; patch?: Patch; nodes?: Record<string, string> };
   /** Nothing new begins: completed effects are undone, last first, and then the run ends as failed, or cancelled with these. */
@@ -99,8 +107,15 @@ export interface Bodies {
   run_cancelled: { patch?: Patch; reason?: string; output?: Json; error?: ErrorData };
 }
 
-export const controlActions = ["pause", "unpause", "cancel", "retry"] as const;
+export const controlActions = ["pause", "unpause", "cancel", "retry", "archived"] as const;
 export type ControlAction = (typeof controlActions)[number];
+
+/** Where the state of a restored run comes from. */
+export type Origin =
+  /** Another run of this kind, as it stood after the record named. */
+  | { kind: "fork"; runId: string; seq: number; hash: string; snapshotId?: string }
+  /** A run of the Python package AbstractRuntime 0.0.1: its ledger had so many records, and this was the hash of the last. */
+  | { kind: "python"; records: number; head: string | null; [detail: string]: Json };
 
 /** What a child knows of the run that started it. */
 export interface ParentLink {
@@ -221,7 +236,8 @@ export function decodeNext(runId: string, seq: number, prev: string | null, stor
   return record;
 }
 
-function readHeader(runId: string, stored: StoredRecord): Header {
+/** The header alone: its body may have been withheld. @throws RECORD_CORRUPT, FORMAT_NEWER */
+export function readHeader(runId: string, stored: StoredRecord): Header {
   const header = readText(runId, stored.seq, "header", stored.header) as unknown as Header;
   if (typeof header.v !== "number") throw corrupt(runId, stored.seq, "its header has no format version");
   if (header.v > formatVersion) {

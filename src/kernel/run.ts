@@ -4,9 +4,11 @@
  * One mechanism stands behind single effects, waits, parallel effects, children and recovery: the map of open effects.
  */
 import type { ErrorData } from "./errors.ts";
-import { type Json, type JsonObject, parseJson } from "./json.ts";
-import { formatVersion, type ParentLink, sha256 } from "./record.ts";
+import { isObject, type Json, type JsonObject, member, parseJson } from "./json.ts";
+import { formatVersion, type Origin, type ParentLink, sha256 } from "./record.ts";
 import { type Ref, resolveRefs } from "./refs.ts";
+import type { Outcome } from "./step.ts";
+import type { Scalar } from "./store.ts";
 
 export type RunStatus = "running" | "waiting" | "completed" | "failed" | "cancelled";
 
@@ -80,6 +82,8 @@ export interface OpenEffect {
   running?: number;
   /** Counts the retries of the run that begin its children anew: under other ids. */
   generation?: number;
+  /** The child that was begun by the Python package, under an id of its own; its end is delivered in the form that it has there. */
+  childRunId?: string;
   lastError?: ErrorData;
   undo?: true;
   undoes?: string;
@@ -139,6 +143,18 @@ export interface RunState {
   queue?: string;
   queueKey?: string;
   priority?: number;
+  tags?: string[];
+  /** Dotted paths of the vars that queries find it by. */
+  index?: string[];
+  /** Where it goes on from a state that was made elsewhere. */
+  origin?: Origin;
+  /**
+   * What another program had recorded of the effect that the present node requests, and not yet made part of the state: the node runs
+   * again, the effect does not. Without an outcome, it may have happened.
+   */
+  carried?: { type: string; payload: Json; outcome?: Outcome; childRunId?: string };
+  /** Records before this seq were archived. */
+  archivedBefore?: number;
   actorId?: string;
   sessionId?: string;
   createdAt: number;
@@ -174,6 +190,7 @@ export interface RunRow {
   priority: number;
   error?: { code?: string; message: string };
   parentRunId?: string;
+  tags?: string[];
   actorId?: string;
   sessionId?: string;
   createdAt: number;
@@ -272,11 +289,30 @@ export function rowOf(state: RunState): RunRow {
     priority: state.priority ?? 0,
     error: failure && { ...(failure.code ? { code: failure.code } : {}), message: failure.message.slice(0, 500) },
     parentRunId: state.parent?.runId,
+    tags: state.tags,
     actorId: state.actorId,
     sessionId: state.sessionId,
     createdAt: state.createdAt,
     updatedAt: state.updatedAt,
   };
+}
+
+/** Longer texts are not indexed. */
+export const longestIndexed = 500;
+
+/** The indexed vars of a run, by path. What is no scalar, or too long, is not found by queries. */
+export function indexedOf({ index = [], vars }: Pick<RunState, "index" | "vars">): Record<string, Scalar> {
+  const indexed: Record<string, Scalar> = {};
+  for (const path of index) {
+    let value: Json | undefined = vars;
+    for (const key of path.split(".")) value = isObject(value) || Array.isArray(value) ? member(value, key) : undefined;
+    const isIndexed =
+      typeof value === "number" ||
+      typeof value === "boolean" ||
+      (typeof value === "string" && value.length <= longestIndexed && value.isWellFormed());
+    if (isIndexed) indexed[path] = value as Scalar;
+  }
+  return indexed;
 }
 
 /** The payload of an open effect, with its references filled in. Shared with the vars: copy it before handing it out. */
@@ -302,8 +338,28 @@ export function encodeState(state: RunState): string {
 export function decodeState(checkpoint: string): RunState {
   const text = checkpoint.slice(65);
   if (sha256(text) !== checkpoint.slice(0, 64)) throw new RangeError("The checkpoint does not match its hash.");
-  const { v, open, ...state } = parseJson(text) as unknown as Omit<RunState, "open"> & { v: number; open: OpenEffect[] };
+  const { v, ...state } = parseJson(text) as unknown as EncodedState & { v: number };
   if (v > formatVersion) throw new RangeError(`The checkpoint has format ${v}; this version reads up to ${formatVersion}.`);
+  return decoded(state);
+}
+
+type EncodedState = Omit<RunState, "open"> & { open: OpenEffect[] };
+
+/** A state as data, for a run that goes on from it elsewhere: without its place in a ledger, payloads written out. */
+export function plainState(state: RunState): JsonObject {
+  const { runId: _, seq: __, head: ___, updatedAt: ____, beforeFailure: _____, archivedBefore: ______, ...kept } = state;
+  const open = [...state.open.values()].map(({ base: _, refs: __, ...effect }) => effect);
+  for (const effect of open) effect.payload = payloadOf(state.open.get(effect.id) as OpenEffect);
+  return parseJson(JSON.stringify({ ...kept, open })) as JsonObject;
+}
+
+/** What `plainState` gave, at the place of a run's first record. */
+export function fromPlain(plain: JsonObject, place: Pick<RunState, "runId" | "seq" | "head" | "updatedAt">): RunState {
+  const { open, createdAt, ...state } = structuredClone(plain) as unknown as EncodedState;
+  return decoded({ ...state, open, ...place, createdAt: createdAt ?? place.updatedAt });
+}
+
+function decoded({ open, ...state }: EncodedState): RunState {
   for (const effect of open) {
     if (effect.refs) effect.base = state.vars;
     // JSON has no holes: what is not there yet is written as null.

@@ -16,7 +16,7 @@ import { type Policy, retryDelay } from "./policy.ts";
 import { childId, childKey } from "./child-id.ts";
 import { shownError } from "./fold.ts";
 import { type Bodies, type ControlAction, controlActions, type Intent, type RecordDraft } from "./record.ts";
-import { isEnded, isJoined, isWindingUp, type OpenEffect, type RunState, type Undoable, type WaitState } from "./run.ts";
+import { decodeState, isEnded, isJoined, isWindingUp, type OpenEffect, type RunState, type Undoable, type WaitState } from "./run.ts";
 import type { Mail } from "./store.ts";
 import { asksAboutUncertainty, badInput, builtInWait, uncertainWait, type WaitSpec, waitState } from "./wait.ts";
 
@@ -275,7 +275,8 @@ export function isDecided(state: RunState, { parent }: OpenEffect): boolean {
   return group !== undefined && (isJoined(group) || isDecided(state, group));
 }
 
-function passed(effect: OpenEffect, wait: WaitState): RecordDraft[] {
+/** The moment of a wait has passed: what it waited for, or its deadline. */
+export function passed(effect: OpenEffect, wait: WaitState): RecordDraft[] {
   if (wait.reason === "until") {
     return [
       {
@@ -400,7 +401,9 @@ export function messageDrafts(state: RunState, mail: Mail, refused?: ErrorData):
     if (payload.status === "completed") {
       const { output = null, ...end } = payload;
       // The output is written once: as the result.
-      return [taken({ payload: end, outcome: "result", result: { subRunId: payload.runId ?? null, output } })];
+      const child = payload.runId ?? null;
+      const result: Json = effect.childRunId === undefined ? { subRunId: child, output } : { sub_run_id: child, output };
+      return [taken({ payload: end, outcome: "result", result })];
     }
     return failed(endError(payload));
   }
@@ -479,8 +482,26 @@ function memberDrafts(
 
 function controlDrafts(state: RunState, { id, kind, key, payload }: Mail): RecordDraft[] {
   const reason = isObject(payload) && typeof payload.reason === "string" ? { reason: payload.reason } : {};
-  if (isControl(key) && applies(state, key)) return [{ kind: "control", data: { action: key, messageId: id, ...reason } }];
-  return [{ kind: "delivered", data: { messageId: id, messageKind: kind, key, payload, outcome: "ignored" } }];
+  const place = key === "archived" ? archivedPlace(state, payload) : {};
+  if (isControl(key) && applies(state, key) && place)
+    return [{ kind: "control", data: { action: key, messageId: id, ...reason, ...place } }];
+  // The state that came with an archive is of no use to anybody.
+  const kept = key === "archived" ? null : payload;
+  return [{ kind: "delivered", data: { messageId: id, messageKind: kind, key, payload: kept, outcome: "ignored" } }];
+}
+
+/** What was archived, if that is of this ledger and new; `base` is the state that it came to, as a checkpoint. */
+function archivedPlace(state: RunState, payload: Json): { before: number; hash: string } | undefined {
+  const { before, hash, base } = isObject(payload) ? payload : {};
+  if (typeof before !== "number" || typeof hash !== "string" || typeof base !== "string") return undefined;
+  if (before <= (state.archivedBefore ?? 0) || before > state.seq) return undefined;
+  try {
+    const { seq, head } = decodeState(base);
+    return seq === before - 1 && head === hash ? { before, hash } : undefined;
+  } catch {
+    // It is no checkpoint: the message is recorded as ignored.
+    return undefined;
+  }
 }
 
 function isControl(key: string): key is ControlAction {

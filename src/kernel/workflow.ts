@@ -51,6 +51,11 @@ export interface WorkflowOptions<Nodes, Vars, Input, Effects extends readonly An
   onCancel?: NoInfer<keyof Nodes & string>;
   /** How runs of older versions go on, by the version they leave. Runs whose version has no migration go on where node and vars fit. */
   migrations?: { readonly [version: string | number]: Migration };
+  /**
+   * Dotted paths of vars that `list({ vars })` finds runs by, such as `["customer.id"]`: texts of up to 500 characters, numbers and
+   * booleans. A run keeps the paths of the code that started it.
+   */
+  index?: readonly string[];
   /** For people, in dashboards. Default: the id. */
   title?: string;
 }
@@ -84,6 +89,8 @@ export interface Workflow<Vars = Anything, Output = Anything, Input = Vars> {
   readonly effects: ReadonlyMap<string, EffectDefinition>;
   readonly varsSchema?: StandardSchemaV1;
   readonly onCancel?: string;
+  /** Dotted paths of the vars that queries find its runs by. */
+  readonly index: readonly string[];
   /** By the version they leave. */
   readonly migrations: ReadonlyMap<string, MigrationStep>;
   /** What `to` says of the graph, in the order of the nodes. Nodes without `to` have no edges here. */
@@ -156,7 +163,7 @@ const unchecked: StandardSchemaV1 = {
   "~standard": { version: 1, vendor: "abstractruntime", validate: (value) => ({ value }) },
 };
 
-const workflowKeys = ["id", "version", "vars", "entry", "nodes", "effects", "onCancel", "migrations", "title"];
+const workflowKeys = ["id", "version", "vars", "entry", "nodes", "effects", "onCancel", "migrations", "index", "title"];
 
 function readWorkflow(definition: Record<string, unknown>): Workflow {
   if (typeof definition !== "object" || definition === null) {
@@ -201,6 +208,7 @@ function readWorkflow(definition: Record<string, unknown>): Workflow {
     effects,
     varsSchema: vars,
     onCancel,
+    index: readIndex(definition.index, invalid),
     migrations: readMigrations(definition.migrations, version, nodes, invalid),
     edges: () => [...nodes].flatMap(([from, { to = [] }]) => to.map((target) => ({ from, to: target }))),
   });
@@ -299,6 +307,17 @@ function readMigrations(
   }
   return migrations;
 }
+
+function readIndex(given: unknown, invalid: Invalid): readonly string[] {
+  if (given === undefined) return [];
+  const isPath = (path: unknown): boolean =>
+    typeof path === "string" && path.length <= 200 && path.isWellFormed() && path.split(".").every((key) => key !== "");
+  if (Array.isArray(given) && given.length <= mostIndexed && given.every(isPath)) return Object.freeze([...new Set(given)]);
+  return invalid(`index is a list of up to ${mostIndexed} dotted paths into the vars`);
+}
+
+/** Each is an entry of an index to be kept up with every change. */
+const mostIndexed = 16;
 
 function checkName(name: unknown, what: string, invalid: Invalid): asserts name is string {
   if (typeof name !== "string" || name === "") invalid(`${what} is not text, or empty`);

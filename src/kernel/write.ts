@@ -6,17 +6,34 @@
  *     it sends nothing more, and the run is as the store has it.
  * W3. A checkpoint travels with the batch that makes it due (L4).
  */
+import { artifactIdsIn, mayRefer } from "./artifact.ts";
 import type { DriveHost } from "./drive.ts";
 import { AbstractRuntimeError, errorData } from "./errors.ts";
 import { fold } from "./fold.ts";
 import { encodeRecord, type LedgerRecord, type RecordDraft, type StoredRecord } from "./record.ts";
 import { endMessage } from "./child.ts";
-import { encodeState, isEnded, openWait, type OpenWait, rowOf, type RunState, type WaitState } from "./run.ts";
-import { checkpointDue, type Lease, type Loaded, type Mail, type Message, type NewRun, type Transition } from "./store.ts";
+import { encodeState, indexedOf, isEnded, openWait, type OpenWait, rowOf, type RunState, type WaitState } from "./run.ts";
+import {
+  checkpointDue,
+  type Lease,
+  type Loaded,
+  type Mail,
+  type Message,
+  type NewRun,
+  type Scalar,
+  type Transition,
+} from "./store.ts";
 
 const maxBatchRecords = 256;
 const maxBatchBytes = 1024 * 1024;
 const maxBatchMs = 5;
+
+export interface AppendOptions {
+  node?: string;
+  actorId?: string;
+  isSmall?: boolean;
+  ifPlain?: boolean;
+}
 
 export class Writer {
   readonly #host: DriveHost;
@@ -28,11 +45,16 @@ export class Writer {
   #batch: StoredRecord[] = [];
   #records: LedgerRecord[] = [];
   #take: string[] = [];
+  /** Ids of the artifacts that the batch refers to. */
+  #artifacts = new Set<string>();
   #start: NewRun[] = [];
   #tell: Message[] = [];
+  #archived: { before: number; base: string } | undefined;
   /** The waits that the store knows, and whether there may be others now. */
   readonly #waits = new Map<string, WaitState>();
   #waitsMayDiffer = false;
+  /** The indexed vars that the store knows. */
+  #indexed: Record<string, Scalar>;
   #endSent = false;
   #sentSeq: number;
   #batchBytes = 0;
@@ -64,6 +86,7 @@ export class Writer {
     this.#checkpointOrdinal = loaded.checkpoint?.ordinal ?? 0;
     this.#bytesSinceCheckpoint = restored.tailBytes;
     this.#varsBound = this.#checkpointSize + restored.tailBytes;
+    this.#indexed = indexedOf(this.#state);
     this.#endSent = isEnded(this.#state);
     if (!this.#endSent) for (const { id, wait } of this.#state.open.values()) if (wait) this.#waits.set(id, wait);
   }
@@ -82,33 +105,47 @@ export class Writer {
   }
 
   /**
-   * Encodes, checks and folds. Either all drafts are appended or, with TOO_LARGE, none.
+   * Encodes, checks and folds. Either all drafts are appended or, with TOO_LARGE, none. Answers whether they were.
    *
+   * @param as.ifPlain Not when they may refer to artifacts or hold a text that should become one. That is seen by their texts, at no
+   *   cost; who wants to know has to look.
+   * @param as.actorId Who causes them, where that is not the run's actor.
    * @param as.isSmall The drafts hold nothing from users but an error, which is cut: they are recorded whatever the limit is, since
    *   a run whose failure cannot be recorded would fail again for ever.
    */
-  append(drafts: readonly RecordDraft[], as: { node?: string; isSmall?: boolean } = {}): void {
-    const { runId, step, actorId, seq, head, open } = this.#state;
+  append(drafts: readonly RecordDraft[], as: AppendOptions = {}): boolean {
+    const { runId, step, seq, head, open } = this.#state;
     const at = this.#host.now();
+    const actorId = as.actorId ?? this.#state.actorId;
     let prev = head;
     const encoded = drafts.map((draft, i) => {
       // All records of an effect stand under the name that its plan gave the step.
       const node = as.node ?? (draft.effectId === undefined ? undefined : open.get(draft.effectId)?.node) ?? this.#state.node;
       const place = { runId, seq: seq + 1 + i, prev, at, step, node, actorId };
       const entry = encodeRecord(draft, place, this.#host.ids.salt(), this.#host.hashText);
-      if (!as.isSmall) this.#checkSize(`a ${draft.kind} record`, entry.stored.body as string, this.#host.limits.recordBytes);
       prev = entry.stored.hash;
       return entry;
     });
+    if (as.ifPlain && !encoded.every(({ stored }) => this.#isPlain(stored.body as string))) return false;
+    if (!as.isSmall)
+      for (const { record, stored } of encoded)
+        checkSize(runId, `a ${record.kind} record`, stored.body as string, this.#host.limits.recordBytes);
     for (const { record, stored } of encoded) {
       this.#state = fold(this.#state, record);
       if (record.kind !== "step" && record.kind !== "effect_started") this.#waitsMayDiffer = true;
       if (record.kind === "control" && record.data.action === "retry") this.#endSent = false;
       this.#batch.push(stored);
+      for (const id of artifactIdsIn(stored.body as string, record.data)) this.#artifacts.add(id);
       if (this.#host.committed) this.#records.push(record);
       this.#batchBytes += stored.header.length + (stored.body as string).length;
       this.#varsBound += (stored.body as string).length;
     }
+    return true;
+  }
+
+  #isPlain(body: string): boolean {
+    // No character takes more than three bytes of UTF-8 for one of its UTF-16 units.
+    return body.length * 3 <= this.#host.limits.offloadBytes && !mayRefer(body);
   }
 
   /** A message was taken by what is being appended. */
@@ -124,6 +161,11 @@ export class Writer {
   /** A message to another run goes with what is being appended. */
   tell(message: Message): void {
     this.#tell.push(message);
+  }
+
+  /** Records before a seq are removed with what is being appended; `base` is the checkpoint that stands for them. */
+  archive(before: number, base: string): void {
+    this.#archived = { before, base };
   }
 
   get unsent(): boolean {
@@ -143,19 +185,10 @@ export class Writer {
   /** Hands the batch to the store. Answers the mail that kept the lease from being released. */
   send(options: { release: boolean; mailSeen: number }): Promise<Mail[]> {
     if (this.#broken) return Promise.reject(this.#broken.error);
-    const bytes = this.#batchBytes;
-    const { transition, records } = this.#transition(options);
-    const count = transition.records.length;
-    this.#inFlightRecords += count;
-    this.#inFlightBytes += bytes;
+    const { transition, durable } = this.handOver(options);
     const sent = this.#host.store.commit([transition]).then(
       ([mail = []]) => {
-        this.#inFlightRecords -= count;
-        this.#inFlightBytes -= bytes;
-        if (transition.start.length > 0) this.#host.started?.(transition.start);
-        this.#host.committed?.(records, transition.row);
-        const reached = [...transition.start.map(({ row }) => row.runId), ...transition.send.map(({ runId }) => runId)];
-        if (reached.length > 0) this.#host.reached?.(reached);
+        durable();
         return mail;
       },
       (error: unknown) => {
@@ -167,6 +200,26 @@ export class Writer {
     sent.catch(() => undefined);
     this.#inFlight = sent;
     return sent;
+  }
+
+  /** The batch, for whoever commits it and says once it is durable. */
+  handOver(options: { release: boolean; mailSeen: number }): { transition: Transition; durable(): void } {
+    const bytes = this.#batchBytes;
+    const { transition, records } = this.#transition(options);
+    const count = transition.records.length;
+    this.#inFlightRecords += count;
+    this.#inFlightBytes += bytes;
+    return {
+      transition,
+      durable: () => {
+        this.#inFlightRecords -= count;
+        this.#inFlightBytes -= bytes;
+        if (transition.start.length > 0) this.#host.started?.(transition.start);
+        this.#host.committed?.(records, transition.row);
+        const reached = [...transition.start.map(({ row }) => row.runId), ...transition.send.map(({ runId }) => runId)];
+        if (reached.length > 0) this.#host.reached?.(reached);
+      },
+    };
   }
 
   /** Resolves when everything sent is durable; the event loop has had its turn. Rejects when it cannot be. */
@@ -181,7 +234,7 @@ export class Writer {
     const text = JSON.stringify(this.#state.vars);
     this.#varsBound = Buffer.byteLength(text);
     try {
-      this.#checkSize("the vars", text, this.#host.limits.varsBytes);
+      checkSize(this.#state.runId, "the vars", text, this.#host.limits.varsBytes);
       return undefined;
     } catch (error) {
       return { kind: "run_failed", data: { error: errorData(error) } };
@@ -209,12 +262,13 @@ export class Writer {
     return opened.length > 0 || closed.length > 0 ? { open: opened, close: closed } : undefined;
   }
 
-  #checkSize(what: string, text: string, limitBytes: number): void {
-    // No character takes more than three bytes of UTF-8 for one of its UTF-16 units.
-    if (text.length * 3 <= limitBytes) return;
-    const sizeBytes = Buffer.byteLength(text);
-    if (sizeBytes > limitBytes)
-      throw new AbstractRuntimeError("TOO_LARGE", { what: `${what} of run ${this.#state.runId}`, sizeBytes, limitBytes });
+  #changedIndexed(): Record<string, Scalar | null> | undefined {
+    if (!this.#state.index) return undefined;
+    const now = indexedOf(this.#state);
+    const changed: Record<string, Scalar | null> = {};
+    for (const path of this.#state.index) if (now[path] !== this.#indexed[path]) changed[path] = now[path] ?? null;
+    this.#indexed = now;
+    return Object.keys(changed).length > 0 ? changed : undefined;
   }
 
   /** A state too large for one text has no checkpoint; its ledger has everything. */
@@ -234,6 +288,7 @@ export class Writer {
     const state = this.#state;
     const waits = this.#waitsMayDiffer ? this.#changedWaits() : undefined;
     this.#waitsMayDiffer = false;
+    const indexed = this.#changedIndexed();
     const end = isEnded(state) && !this.#endSent ? endMessage(state) : undefined;
     if (end) this.#endSent = true;
     const transition: Transition = {
@@ -243,6 +298,8 @@ export class Writer {
       records: this.#batch,
       row: rowOf(state),
       ...(waits ? { waits } : {}),
+      ...(indexed ? { indexed } : {}),
+      ...(this.#artifacts.size > 0 ? { artifacts: [...this.#artifacts] } : {}),
       take: this.#take,
       send: end ? [...this.#tell, end] : this.#tell,
       start: this.#start,
@@ -250,7 +307,12 @@ export class Writer {
       mailSeen,
     };
     this.#bytesSinceCheckpoint += this.#batchBytes;
-    if (!isEnded(state) && checkpointDue(this.#bytesSinceCheckpoint, this.#checkpointSize)) {
+    if (this.#archived) {
+      const { before, base } = this.#archived;
+      transition.dropBefore = before;
+      transition.checkpoint = { seq: before - 1, ordinal: 0, text: base };
+      this.#archived = undefined;
+    } else if (!isEnded(state) && checkpointDue(this.#bytesSinceCheckpoint, this.#checkpointSize)) {
       this.#bytesSinceCheckpoint = 0;
       const text = this.#encodeState();
       if (text !== undefined) {
@@ -264,9 +326,18 @@ export class Writer {
     this.#batch = [];
     this.#records = [];
     this.#take = [];
+    if (this.#artifacts.size > 0) this.#artifacts = new Set();
     this.#start = [];
     this.#tell = [];
     this.#batchBytes = 0;
     return { transition, records };
   }
+}
+
+/** @throws TOO_LARGE */
+export function checkSize(runId: string, what: string, text: string, limitBytes: number): void {
+  // No character takes more than three bytes of UTF-8 for one of its UTF-16 units.
+  if (text.length * 3 <= limitBytes) return;
+  const sizeBytes = Buffer.byteLength(text);
+  if (sizeBytes > limitBytes) throw new AbstractRuntimeError("TOO_LARGE", { what: `${what} of run ${runId}`, sizeBytes, limitBytes });
 }

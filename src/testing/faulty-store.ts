@@ -10,8 +10,8 @@ import { callStore, type StoreMethod, wrapStore } from "./wrap-store.ts";
 
 /** Which calls a fault strikes: all that match every condition given. */
 export interface When {
-  /** A method, or a test of its name and arguments. Default: every method. */
-  on?: StoreMethod | ((method: StoreMethod, args: readonly unknown[]) => boolean);
+  /** A method, or a test of its name and arguments. Default: every method. A commit in a transaction is a `commit` within a `transact`. */
+  on?: FaultyMethod | ((method: FaultyMethod, args: readonly unknown[]) => boolean);
   /** Only the n-th of the calls that `on` matches, from 1. */
   call?: number;
   /** Only the n-th of them and all after it, as when a process has died. */
@@ -34,9 +34,12 @@ export type Fault = When &
     | { kind: "run"; run: () => void | Promise<void> }
   );
 
+/** The calls that faults strike. */
+export type FaultyMethod = StoreMethod | "transact";
+
 export interface FaultyStore extends Store {
   /** The methods called so far, in order. */
-  readonly calls: readonly StoreMethod[];
+  readonly calls: readonly FaultyMethod[];
 }
 
 /**
@@ -45,12 +48,12 @@ export interface FaultyStore extends Store {
  * @param plan Faults. The list is looked at on every call: what is pushed later counts from then on, with its own numbering.
  */
 export function faultyStore(inner: Store, plan: readonly Fault[]): FaultyStore {
-  const calls: StoreMethod[] = [];
+  const calls: FaultyMethod[] = [];
   const matched = new Map<Fault, number>();
   /** The calls that wait before the inner store, by method. */
-  const held = new Map<StoreMethod, Promise<unknown>>();
+  const held = new Map<FaultyMethod, Promise<unknown>>();
 
-  const strikes = (fault: Fault, method: StoreMethod, args: readonly unknown[]): boolean => {
+  const strikes = (fault: Fault, method: FaultyMethod, args: readonly unknown[]): boolean => {
     const { on, call, fromCall } = fault;
     if (!(typeof on === "function" ? on(method, args) : on === undefined || on === method)) return false;
     const number = (matched.get(fault) ?? 0) + 1;
@@ -58,12 +61,11 @@ export function faultyStore(inner: Store, plan: readonly Fault[]): FaultyStore {
     return (call === undefined || number === call) && (fromCall === undefined || number >= fromCall);
   };
 
-  const forward = (method: StoreMethod, args: readonly unknown[]): Promise<unknown> => {
+  const forward = <T>(method: FaultyMethod, args: readonly unknown[], callInner: () => Promise<T>): Promise<T> => {
     calls.push(method);
     const faults = plan.filter((fault) => strikes(fault, method, args));
     const before = faults.filter(({ after }) => !after);
     const after = faults.filter((fault) => fault.after);
-    const callInner = (): Promise<unknown> => callStore(inner, method, args);
     const ahead = held.get(method);
     // Without a fault the inner store is called in the same turn: it may merge the calls of one.
     if (!ahead && before.length === 0) return carryOut(after, callInner());
@@ -88,8 +90,21 @@ export function faultyStore(inner: Store, plan: readonly Fault[]): FaultyStore {
     }
   };
 
-  const carryOut = (faults: readonly Fault[], answer: Promise<unknown>): Promise<unknown> =>
+  const carryOut = <T>(faults: readonly Fault[], answer: Promise<T>): Promise<T> =>
     faults.length === 0 ? answer : answer.then(async (value) => befall(faults).then(() => value));
 
-  return { ...wrapStore(inner.name, forward), hear: (heard) => inner.hear(heard), calls };
+  const transact: Store["transact"] = (work) =>
+    forward("transact", [], () =>
+      (inner.transact as NonNullable<Store["transact"]>)((client, commit) =>
+        work(client, (transitions) => forward("commit", [transitions], () => commit(transitions))),
+      ),
+    );
+
+  return {
+    ...wrapStore(inner, (method, args) => forward(method, args, () => callStore(inner, method, args))),
+    ...(inner.within ? { within: (client) => (inner.within as NonNullable<Store["within"]>)(client) } : {}),
+    ...(inner.transact ? { transact } : {}),
+    hear: (heard) => inner.hear(heard),
+    calls,
+  };
 }

@@ -3,14 +3,18 @@ import type { Store } from "../kernel/store.ts";
 
 /** The calls of a store: what answers with a promise. */
 export type StoreMethod = {
-  [Name in keyof Store]: Store[Name] extends (...args: never[]) => Promise<unknown> ? Name : never;
+  [Name in keyof Store]-?: Store[Name] extends (...args: never[]) => Promise<unknown> ? Name : never;
 }[keyof Store];
 
-export function wrapStore(name: string, forward: (method: StoreMethod, args: readonly unknown[]) => Promise<unknown>): Store {
+/** @param inner Whose name and blobs it has. */
+export function wrapStore(
+  { name, blobs }: Pick<Store, "name" | "blobs">,
+  forward: (method: StoreMethod, args: readonly unknown[]) => Promise<unknown>,
+): Store {
   const methods = Object.keys(forwarded) as StoreMethod[];
   const wrapped = methods.map((method) => [method, (...args: unknown[]) => forward(method, args)]);
   // Nobody is told anything: hints may be lost.
-  return { ...Object.fromEntries(wrapped), name, hear: () => () => undefined };
+  return { ...Object.fromEntries(wrapped), name, blobs, hear: () => () => undefined };
 }
 
 export function callStore(store: Store, method: StoreMethod, args: readonly unknown[]): Promise<unknown> {
@@ -35,6 +39,25 @@ const forwarded: Record<StoreMethod, true> = {
   records: true,
   checkpoints: true,
   query: true,
+  count: true,
+  putArtifact: true,
+  keepArtifact: true,
+  artifact: true,
+  artifacts: true,
+  dropArtifacts: true,
+  sweepArtifacts: true,
+  saveSnapshot: true,
+  snapshot: true,
+  snapshots: true,
+  deleteSnapshot: true,
+  purge: true,
+  tombstone: true,
+  fence: true,
+  copyOf: true,
+  adopt: true,
+  adoptRecords: true,
+  settle: true,
+  moves: true,
   counter: true,
   stats: true,
   close: true,

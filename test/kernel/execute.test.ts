@@ -20,7 +20,7 @@ const effect = { id: "1", type: "t", node: "a", step: 1, attempt: 1, key: "k", p
 
 function attempt(options: Record<string, unknown>, clock = testClock()): Execution {
   const { definition } = defineEffect("t", options as never);
-  return execute(definition, effect, state, { clock, log, limits: defaultLimits });
+  return execute(definition, effect, state, { clock, log, limits: defaultLimits, artifacts: {} as never });
 }
 
 function revoked(): object {

@@ -220,6 +220,10 @@ describe("readPlan", () => {
     expect(problem({ failure: {} })).toContain("no message");
     expect(problem({ failure: "no" })).toContain("PLAN_INVALID");
     expect(problem({ effect: { type: "x", resultKey: "a.__proto__.b" }, nextNode: "b" })).toContain("RESULT_KEY_INVALID");
+    // A result that is a mere id would become a reference of which no record tells.
+    for (const resultKey of ["$artifact", "a.$artifact"])
+      expect(problem({ effect: { type: "x", resultKey }, nextNode: "b" })).toContain("RESULT_KEY_INVALID");
+    expect(problem({ effect: { type: "x", resultKey: "a.x$artifact" }, nextNode: "b" })).not.toContain("RESULT_KEY_INVALID");
     expect(problem({ effect: { type: "x", resultKey: "" }, nextNode: "b" })).toContain("effect.resultKey is empty");
     expect(problem(JSON.parse('{"__proto__": 1, "nextNode": "b"}'))).toContain('"__proto__" is not part of a plan');
   });
@@ -246,6 +250,7 @@ describe("defineEffect", () => {
       policy: { ...defaultPolicy, maxAttempts: 5 },
       onUncertain: "ask",
       speculative: false,
+      transactional: false,
       run,
       title: "Charge",
     } satisfies EffectDefinition);
@@ -257,6 +262,8 @@ describe("defineEffect", () => {
       timeoutNode: "c",
     });
     expect(refund(undefined)).toEqual({ type: "refund", payload: {} });
+    const { definition } = defineEffect("book", { transactional: true, policy: { maxAttempts: 9 }, run });
+    expect(definition).toMatchObject({ transactional: true, policy: { maxAttempts: 9, timeoutMs: 10_000 } });
     expect(() => Object.assign(charge, { effectType: "other" })).toThrow(TypeError);
   });
 
@@ -270,6 +277,9 @@ describe("defineEffect", () => {
     expect(define({ run, timeoutMs: 3 })).toContain('Unknown option "timeoutMs"');
     expect(define({ run, polcy: {} })).toContain('Did you mean "policy"?');
     expect(define({ run, onUncertain: "retyr" })).toContain('Did you mean "retry"?');
+    expect(define({ run, transactional: "yes" })).toContain("transactional is true or false");
+    expect(define({ run, transactional: true, speculative: true })).toContain("transactional or speculative, not both");
+    expect(define({ run, transactional: true, onUncertain: "ask" })).toContain("is never uncertain");
     expect(define({ run, input: { type: "object" } })).toContain("input is a Standard Schema");
     expect(define({ run, speculative: 1 })).toContain("true or false");
     for (const policy of [
