@@ -9,3 +9,8 @@ export function isOver({ status }: { status: RunStatus }): boolean {
 export function isRetried({ status, wakeAt }: { status: RunStatus; wakeAt: number | null }): boolean {
   return status === "failed" && wakeAt !== null;
 }
+
+/** Whether a run's last record is not the one that somebody knows, by id, for its last. */
+export function hasLivedOn({ runId, head }: { runId: string; head: string }, heads?: ReadonlyMap<string, string>): boolean {
+  return (heads?.get(runId) ?? head) !== head;
+}

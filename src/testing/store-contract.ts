@@ -3,18 +3,27 @@
  * is no skip list.
  */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import type { Store } from "../kernel/store.ts";
+import type { BlobStore, Store } from "../kernel/store.ts";
 import { type TestClock, testClock } from "./clock.ts";
+import { artifactCases } from "./contract/artifacts.ts";
+import { blobCases } from "./contract/blobs.ts";
 import { commitCases } from "./contract/commits.ts";
+import { countCases } from "./contract/counting.ts";
 import { failureCases } from "./contract/failures.ts";
 import { hearingCases } from "./contract/hearing.ts";
 import { lifetimeCases } from "./contract/lifetime.ts";
 import { mailboxCases } from "./contract/mailbox.ts";
+import { movingCases } from "./contract/moving.ts";
+import { pagingCases } from "./contract/paging.ts";
 import { parkingCases } from "./contract/parking.ts";
 import { queryCases } from "./contract/querying.ts";
 import { queueCases } from "./contract/queues.ts";
+import { rangeCases } from "./contract/ranges.ts";
 import { readingCases } from "./contract/reading.ts";
 import { recallCases } from "./contract/recalls.ts";
+import { restoredCases } from "./contract/restored.ts";
+import { snapshotCases } from "./contract/snapshots.ts";
+import { retentionCases } from "./contract/retention.ts";
 import { waitCases } from "./contract/waits.ts";
 import { workerCases } from "./contract/workers.ts";
 import { type Case, World } from "./contract/world.ts";
@@ -69,11 +78,20 @@ export function storeContract(name: string, open: OpenStore, suite: Suite = glob
     mailbox: mailboxCases,
     parking: parkingCases,
     recalls: recallCases,
+    restored: restoredCases,
     waits: waitCases,
     failures: failureCases,
     hearing: hearingCases,
     reading: readingCases,
     querying: queryCases,
+    ranges: rangeCases,
+    paging: pagingCases,
+    counting: countCases,
+    artifacts: artifactCases,
+    blobs: blobCases,
+    snapshots: snapshotCases,
+    retention: retentionCases,
+    moving: movingCases,
     lifetime: lifetimeCases,
   };
   suite.describe(`store contract: ${name}`, () => {
@@ -127,17 +145,25 @@ function restlessStore({ store, reopen }: OpenedStore, clock: TestClock): Store 
       if (expiresAt > clock.now()) await current.renew(workerId, expiresAt - clock.now());
     }
   };
-  const wrapped = wrapStore(store.name, async (method, args) => {
+  const begin = (): Promise<void> => {
     if (underWay === 0 && !closed) opening = open();
-    closed ||= method === "close";
     underWay += 1;
+    return opening;
+  };
+  const end = (): void => {
+    underWay -= 1;
+  };
+  const blobs = restlessBlobs(store.blobs.name, () => current.blobs, begin, end);
+  const wrapped = wrapStore({ name: store.name, blobs }, async (method, args) => {
+    const opened = begin();
+    closed ||= method === "close";
     if (method === "renew") expiries.set(args[0] as string, clock.now() + (args[1] as number));
     if (method === "retire") expiries.delete(args[0] as string);
     try {
-      await opening;
+      await opened;
       return await callStore(current, method, args);
     } finally {
-      underWay -= 1;
+      end();
     }
   });
   const hear = (heard: () => void): (() => void) => {
@@ -149,4 +175,30 @@ function restlessStore({ store, reopen }: OpenedStore, clock: TestClock): Store 
     };
   };
   return { ...wrapped, hear };
+}
+
+function restlessBlobs(name: string, blobs: () => BlobStore, begin: () => Promise<void>, end: () => void): BlobStore {
+  const call = async <T>(action: (blobs: BlobStore) => Promise<T>): Promise<T> => {
+    try {
+      await begin();
+      return await action(blobs());
+    } finally {
+      end();
+    }
+  };
+  const stream = async function* <T>(source: (blobs: BlobStore) => AsyncIterable<T>): AsyncGenerator<T> {
+    try {
+      await begin();
+      yield* source(blobs());
+    } finally {
+      end();
+    }
+  };
+  return {
+    name,
+    write: (key, chunks) => call((inner) => inner.write(key, chunks)),
+    read: (key, range) => stream((inner) => inner.read(key, range)),
+    delete: (key) => call((inner) => inner.delete(key)),
+    list: () => stream((inner) => inner.list()),
+  };
 }

@@ -1,5 +1,9 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it, test } from "vitest";
 import { memoryStore } from "../../src/stores/memory/index.ts";
+import { sqliteStore } from "../../src/stores/sqlite/index.ts";
 import { type Fault, faultyStore, storeContract } from "../../src/testing/index.ts";
 
 storeContract(
@@ -106,4 +110,35 @@ test("a function runs before or after the call, and what is put into the plan la
   await store.stats();
   expect(log).toEqual(["before", "before", "after", "before"]);
   await inner.close();
+});
+
+test("a transaction and the commit in it are two calls, and a store without transactions stays one", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "faulty-"));
+  const inner = await sqliteStore(join(directory, "runs.db"));
+  const plan: Fault[] = [];
+  const store = faultyStore(inner, plan);
+  const attempt = () => store.transact?.(async (_, commit) => commit([])) as Promise<unknown>;
+  expect(await codes([attempt()])).toEqual(["ok"]);
+  plan.push({ kind: "fail", on: "transact", call: 1 }, { kind: "fail", on: "commit", call: 1 });
+  // The first before anything is begun, the second in the middle: both undo everything.
+  expect(await codes([attempt()])).toEqual(["STORE_UNAVAILABLE"]);
+  expect(await codes([attempt()])).toEqual(["STORE_UNAVAILABLE"]);
+  plan.push({ kind: "fail", on: "transact", call: 1, after: true, error: new Error("lost") });
+  expect(await codes([attempt(), attempt()])).toEqual(["lost", "ok"]);
+  expect(store.calls).toEqual([
+    "transact",
+    "commit",
+    "transact",
+    "transact",
+    "commit",
+    "transact",
+    "transact",
+    "commit",
+    "commit",
+  ]);
+  await inner.close();
+  rmSync(directory, { recursive: true });
+  const { inner: memory, store: without } = open();
+  expect([without.within, without.transact]).toEqual([undefined, undefined]);
+  await memory.close();
 });

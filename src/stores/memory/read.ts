@@ -2,12 +2,20 @@
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { RunStatus } from "../../kernel/run.ts";
-import type { Capability, Checkpoint, ListedRun, Loaded, Mail, RunPage, RunQuery, StoreStats } from "../../kernel/store.ts";
+import type {
+  Capability,
+  Checkpoint,
+  CountBy,
+  Loaded,
+  Mail,
+  RunCount,
+  RunPage,
+  RunQuery,
+  StoreStats,
+} from "../../kernel/store.ts";
 import { Slots, serves } from "../slots.ts";
 import { type Contents, copyRow, knows, mailBehind, type Run, yieldsTo } from "./contents.ts";
-
-const defaultPage = 100;
-const largestPage = 1_000;
+import { countRuns, movingOf, queryRuns } from "./query.ts";
 
 export class Reader {
   readonly #contents: Contents;
@@ -24,20 +32,26 @@ export class Reader {
     const run = this.#contents.runs.get(runId);
     if (!run) return undefined;
     const checkpoint = whole ? undefined : run.checkpoints.findLast(({ seq }) => seq <= at);
+    const { first } = run.records;
+    if (!checkpoint && at < first) throw archived(runId, at, first);
     return {
       row: copyRow(run.row),
       ...(checkpoint ? { checkpoint: { ...checkpoint } } : {}),
-      tail: copyRecords(run, checkpoint ? checkpoint.seq + 1 : 0, at + 1),
+      tail: run.records.slice(checkpoint ? checkpoint.seq + 1 : 0, at + 1),
       mail: mailBehind(run, 0),
       ...(run.holder === undefined ? {} : { lease: { workerId: run.holder, epoch: run.epoch } }),
+      ...(first > 0 ? { archivedBefore: first } : {}),
+      ...(run.moving ? { moving: movingOf(run.moving) } : {}),
       ...(run.blocked ? { blocked: { ...run.blocked } } : {}),
       now,
     };
   }
 
   records(runId: string, from: number, limit: number): StoredRecord[] {
-    const run = this.#contents.runs.get(runId);
-    return run ? copyRecords(run, from, from + limit) : [];
+    const records = this.#contents.runs.get(runId)?.records;
+    if (!records || limit <= 0) return [];
+    if (from < records.first) throw archived(runId, from, records.first);
+    return records.slice(from, from + limit);
   }
 
   checkpoints(runId: string): Checkpoint[] {
@@ -85,20 +99,12 @@ export class Reader {
     return opensAt > now ? Math.max(wakeAt, opensAt) : wakeAt;
   }
 
-  query({ order = "newest", limit = defaultPage, cursor, ...filters }: RunQuery): RunPage {
-    const behind = cursor === undefined ? undefined : Number(cursor);
-    if (Number.isNaN(behind))
-      throw new AbstractRuntimeError("INVALID_OPTION", {
-        option: "cursor",
-        problem: `"${cursor}" is not a cursor of this store`,
-      });
-    const follows = ({ number }: Run): boolean =>
-      behind === undefined || (order === "newest" ? number < behind : number > behind);
-    const runs = [...this.#contents.runs.values()].filter((run) => follows(run) && matches(run, filters));
-    if (order === "newest") runs.reverse();
-    const page = runs.slice(0, Math.max(1, Math.min(limit, largestPage)));
-    const last = page.at(-1);
-    return { runs: page.map(listed), ...(last && runs.length > page.length ? { next: String(last.number) } : {}) };
+  query(query: RunQuery): RunPage {
+    return queryRuns(this.#contents, query);
+  }
+
+  count(query: RunQuery, by?: CountBy): RunCount[] {
+    return countRuns(this.#contents, query, by);
   }
 
   counter(name: string): number {
@@ -136,32 +142,6 @@ export class Reader {
   }
 }
 
-function copyRecords({ records }: Run, from: number, to: number): StoredRecord[] {
-  return records.slice(Math.max(0, from), Math.max(0, to)).map((record) => ({ ...record }));
-}
-
-function matches(run: Run, query: Omit<RunQuery, "order" | "limit" | "cursor">): boolean {
-  const { idPrefix, status, workflowId, waitReason, waitKey, parentRunId, holder, queue, blocked } = query;
-  const { row } = run;
-  if (idPrefix !== undefined && !row.runId.startsWith(idPrefix)) return false;
-  if (status !== undefined && !(typeof status === "string" ? [status] : status).includes(row.status)) return false;
-  if (workflowId !== undefined && row.workflowId !== workflowId) return false;
-  if (holder !== undefined && run.holder !== holder) return false;
-  if (queue !== undefined && row.queue !== queue) return false;
-  if (blocked !== undefined && blocked !== (run.blocked !== undefined)) return false;
-  if (parentRunId !== undefined && row.parentRunId !== parentRunId) return false;
-  if (waitReason === undefined && waitKey === undefined) return true;
-  // One and the same wait has both the reason and the key that are asked for.
-  return [...run.waits.values()].some(
-    (wait) => wait.reason === (waitReason ?? wait.reason) && wait.waitKey === (waitKey ?? wait.waitKey),
-  );
-}
-
-function listed({ row, waits, blocked, holder }: Run): ListedRun {
-  return {
-    ...copyRow(row),
-    waits: [...waits.values()].map((wait) => ({ ...wait })),
-    ...(blocked ? { blocked: { ...blocked } } : {}),
-    ...(holder === undefined ? {} : { holder }),
-  };
+function archived(runId: string, seq: number, before: number): AbstractRuntimeError<"RECORDS_ARCHIVED"> {
+  return new AbstractRuntimeError("RECORDS_ARCHIVED", { runId, seq, before });
 }

@@ -2,8 +2,10 @@
 import type { Clock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { cloneJson } from "../../kernel/json.ts";
+import type { StoredRecord } from "../../kernel/record.ts";
 import { isEnded, type RunRow } from "../../kernel/run.ts";
 import {
+  beginsAt,
   type Blocked,
   type Capability,
   checkpointsToDrop,
@@ -15,12 +17,17 @@ import {
   type Message,
   messageDigest,
   type NewRun,
+  type RunCopy,
   type Transition,
 } from "../../kernel/store.ts";
 import { isOver, isRetried } from "../ended.ts";
 import { Wakes } from "../listeners.ts";
+import type { Move, Refusal } from "../moving.ts";
 import { rateOf, Slots, serves } from "../slots.ts";
-import { type Contents, copyRow, knows, mailBehind, type Run, yieldsTo } from "./contents.ts";
+import { checkArtifacts, holdArtifacts } from "./artifacts.ts";
+import { type Contents, copyRow, knows, mailBehind, newRun, type Run, yieldsTo } from "./contents.ts";
+import { adopt, adoptRecords, fence, settle, type Waking } from "./moving.ts";
+import { purge } from "./retention.ts";
 
 export class Transaction {
   readonly #contents: Contents;
@@ -37,6 +44,7 @@ export class Transaction {
   begin(): void {
     this.#broken.clear();
     this.#wakes.clear();
+    this.#contents.changed.clear();
   }
 
   /** Whether something was done since `begin` that somebody may want to hear of. */
@@ -58,27 +66,31 @@ export class Transaction {
     for (const run of this.#contents.live) if (run.holder === workerId) this.#free(run);
   }
 
-  create({ row, record, notBefore }: NewRun, workerId?: string): boolean {
-    const { runs, live } = this.#contents;
-    if (runs.has(row.runId)) return false;
-    const run: Run = {
-      number: runs.size + 1,
-      row: { ...copyRow(row), wakeAt: notBefore ?? this.#clock.now() },
-      epoch: workerId === undefined ? 0 : 1,
-      holder: workerId,
-      waits: new Map(),
-      records: [{ ...record }],
-      checkpoints: [],
-      mail: new Map(),
-      mailCount: 0,
-      known: new Map(),
-      recalled: new Set(),
-      tried: new Set(),
-    };
-    runs.set(row.runId, run);
-    live.add(run);
+  /** @throws ARTIFACT_MISSING */
+  checkNew({ row, artifacts }: NewRun): void {
+    if (!this.#exists(row.runId)) checkArtifacts(this.#contents, row.runId, artifacts);
+  }
+
+  create(begun: NewRun, workerId?: string): boolean {
+    const { row, record, waits = [], indexed = {} } = begun;
+    const { lastNumber, changed, make } = this.#contents;
+    if (this.#exists(row.runId)) return false;
+    const run = newRun({ ...copyRow(row), wakeAt: beginsAt(begun, this.#clock.now()) }, lastNumber + 1, make);
+    run.epoch = workerId === undefined ? 0 : 1;
+    run.holder = workerId;
+    run.records.push(record);
+    for (const wait of waits) run.waits.set(wait.effectId, { ...wait });
+    for (const [path, value] of Object.entries(indexed)) run.indexed.set(path, value);
+    this.#contents.add(run);
+    holdArtifacts(this.#contents, row.runId, begun.artifacts);
+    changed.add(run);
     if (workerId === undefined) this.#wakes.ready = true;
     return true;
+  }
+
+  /** What was purged leaves its id taken. */
+  #exists(runId: string): boolean {
+    return this.#contents.runs.has(runId) || this.#contents.tombstones.has(runId);
   }
 
   deliver(message: Message, limit = Number.POSITIVE_INFINITY): Delivery {
@@ -88,12 +100,14 @@ export class Transaction {
     const digest = messageDigest({ kind, key, payload });
     const before = run.known.get(id);
     // First: whoever sends a message again is told that it arrived, whatever has become of the run.
-    if (before !== undefined) return { kind: "duplicate", same: before === digest };
+    if (before !== undefined) return { kind: "duplicate", same: before.digest === digest };
+    const recalled = recall && this.#contents.runs.get(recall.runId);
+    const moving = run.moving ?? recalled?.moving;
+    if (moving) return { kind: "moved", to: moving.to };
     const { status } = run.row;
     if (ifFailed && status !== "failed") return { kind: "not_failed", status };
     if (!ifFailed && isEnded(run.row) && !isRetried(run.row)) return { kind: "ended", status };
     if (ifWaiting !== undefined && !isWaiting(run, ifWaiting, key)) return { kind: "not_waiting" };
-    const recalled = recall && this.#contents.runs.get(recall.runId);
     if (recall && recalled && isTaken(recalled, recall.id)) return { kind: "taken" };
     if (countsTowardsLimit(kind)) {
       if (run.mailCount >= limit && !isAwaited(run, key)) return { kind: "full", limit };
@@ -101,18 +115,15 @@ export class Transaction {
     }
     if (recall && recalled?.mail.has(recall.id)) {
       remove(recalled, recall.id);
-      recalled.recalled.add(recall.id);
+      recalled.recalled.set(recall.id, true);
+      this.#contents.changed.add(recalled);
     }
+    this.#contents.changed.add(run);
     this.#contents.lastPosition += 1;
-    run.known.set(id, digest);
-    run.mail.set(id, {
-      id,
-      kind,
-      key,
-      payload: cloneJson(payload),
-      position: this.#contents.lastPosition,
-      at: this.#clock.now(),
-    });
+    const { actorId } = message;
+    const letter = { id, kind, key, ...(actorId === undefined ? {} : { actorId }), at: this.#clock.now() };
+    run.known.set(id, { ...letter, digest });
+    run.mail.set(id, { ...letter, payload: cloneJson(payload), position: this.#contents.lastPosition });
     // A holder sees it when it parks, at the latest; should the holder die, its run is made ready (S5). So the row stays as it is.
     if (run.holder !== undefined) {
       this.#wakes.holders.add(run.holder);
@@ -154,6 +165,7 @@ export class Transaction {
       if (queue !== undefined && rate) this.#begin(queue, now, rate.periodMs);
       run.holder = worker.workerId;
       run.epoch += 1;
+      this.#contents.changed.add(run);
       claimed.push(run.row.runId);
     }
     return claimed;
@@ -179,7 +191,7 @@ export class Transaction {
 
   lift(runId: string): boolean {
     const run = this.#contents.runs.get(runId);
-    if (!run?.blocked) return false;
+    if (!run?.blocked || run.moving) return false;
     run.tried.clear();
     this.#unblock(run);
     return true;
@@ -197,6 +209,7 @@ export class Transaction {
 
   #handBack(run: Run): void {
     run.holder = undefined;
+    this.#contents.changed.add(run);
     if (run.row.queue !== undefined) this.#wakes.freed.add(run.row.queue);
   }
 
@@ -216,10 +229,47 @@ export class Transaction {
   }
 
   /** Due now, unless it has been due for longer: it keeps its place among those that wait. */
-  #wake({ row }: Run): void {
+  #wake(run: Run): void {
     const now = this.#clock.now();
-    row.wakeAt = Math.min(row.wakeAt ?? now, now);
+    run.row.wakeAt = Math.min(run.row.wakeAt ?? now, now);
+    this.#contents.changed.add(run);
     this.#wakes.ready = true;
+  }
+
+  // ---- Moving and retention ----------------------------------------------------------------------------------------
+
+  fence(runIds: readonly string[], move: Move): Refusal[] {
+    return fence(this.#contents, runIds, move, this.#waking);
+  }
+
+  adopt(copy: RunCopy, move: Move): void {
+    adopt(this.#contents, copy, move, this.#clock.now());
+  }
+
+  adoptRecords(runId: string, token: string, records: readonly StoredRecord[]): void {
+    adoptRecords(this.#contents, runId, token, records);
+  }
+
+  settle(token: string, to: "left" | "here" | "back"): string[] {
+    return settle(this.#contents, token, to, this.#waking);
+  }
+
+  purge(
+    runIds: readonly string[],
+    note: string | undefined,
+    heads: ReadonlyMap<string, string> | undefined,
+  ): { live: string[]; purged: string[] } {
+    return purge(this.#contents, runIds, note, this.#clock.now(), heads);
+  }
+
+  get #waking(): Waking {
+    return {
+      free: (run) => this.#free(run),
+      wake: (run) => this.#wake(run),
+      ring: () => {
+        this.#wakes.ready = true;
+      },
+    };
   }
 
   // ---- Commits -----------------------------------------------------------------------------------------------------
@@ -247,6 +297,8 @@ export class Transaction {
       const stands = this.#stands(transition);
       if (!stands) {
         this.#checkMail(transition);
+        checkArtifacts(this.#contents, runId, transition.artifacts);
+        for (const child of transition.start) this.checkNew(child);
         for (const change of counters) this.#count(change, runId, counted);
       }
       return stands;
@@ -257,7 +309,7 @@ export class Transaction {
     const run = this.#contents.runs.get(runId);
     if (!run) throw conflict(runId, "there is no such run");
     // Before everything else: a lost acknowledgement is not a conflict, even if the run has moved on since (S2).
-    if (records.length > 0 && records.every(({ seq, hash }) => run.records[seq]?.hash === hash)) return true;
+    if (records.length > 0 && records.every(({ seq, hash }) => run.records.hashOf(seq) === hash)) return true;
     if (after !== run.row.seq) throw conflict(runId, `its last record is ${run.row.seq}, not ${after}`);
     if (isHeld(run, lease)) return false;
     // Nothing but a release, of a run that is released: the acknowledgement was lost here, too.
@@ -281,21 +333,32 @@ export class Transaction {
   }
 
   #write(transition: Transition): Mail[] {
-    const { counters, runs, live } = this.#contents;
+    const { counters, runs, live, changed } = this.#contents;
     const run = runs.get(transition.runId) as Run;
-    const { queue, queueKey, priority } = run.row;
-    // Where a run stands in line was decided when it was created.
-    run.row = { ...copyRow(transition.row), queue, queueKey, priority };
+    changed.add(run);
+    const { queue, queueKey, priority, tags } = run.row;
+    // As created: where a run stands in line, and its tags.
+    run.row = { ...copyRow(transition.row), queue, queueKey, priority, ...(tags ? { tags } : {}) };
     for (const effectId of transition.waits?.close ?? []) run.waits.delete(effectId);
     for (const wait of transition.waits?.open ?? []) run.waits.set(wait.effectId, { ...wait });
     if (isEnded(run.row)) run.waits.clear();
-    for (const record of transition.records) run.records.push({ ...record });
-    if (transition.records.length > 0) run.tried.clear();
-    if (transition.checkpoint) {
-      const dropped = checkpointsToDrop(transition.checkpoint.ordinal);
-      run.checkpoints = run.checkpoints.filter(({ ordinal }) => !dropped.includes(ordinal));
-      run.checkpoints.push({ ...transition.checkpoint });
+    for (const [path, value] of Object.entries(transition.indexed ?? {})) {
+      if (value === null) run.indexed.delete(path);
+      else run.indexed.set(path, value);
     }
+    for (const record of transition.records) run.records.push(record);
+    if (transition.records.length > 0) run.tried.clear();
+    const { checkpoint, dropBefore } = transition;
+    if (dropBefore !== undefined) {
+      run.records.drop(dropBefore);
+      run.checkpoints = run.checkpoints.filter(({ seq }) => seq >= dropBefore);
+    }
+    if (checkpoint) {
+      const dropped = checkpointsToDrop(checkpoint.ordinal);
+      const kept = run.checkpoints.filter(({ ordinal }) => !dropped.includes(ordinal));
+      run.checkpoints = [...kept, { ...checkpoint }].sort((a, b) => a.seq - b.seq);
+    }
+    holdArtifacts(this.#contents, transition.runId, transition.artifacts);
     for (const id of transition.take) remove(run, id);
     for (const child of transition.start) this.create(child);
     for (const message of transition.send) this.deliver(message);

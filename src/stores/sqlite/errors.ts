@@ -41,7 +41,7 @@ export function storeError(error: unknown, store: string): unknown {
   const code = (error as NodeJS.ErrnoException | undefined)?.code;
   if (code === "EACCES" || code === "EROFS" || code === "EPERM")
     return new AbstractRuntimeError("STORE_READ_ONLY", { store }, error);
-  if (code === "ENOSPC") return new AbstractRuntimeError("STORE_FULL", { store }, error);
+  if (code === "ENOSPC" || code === "EDQUOT") return new AbstractRuntimeError("STORE_FULL", { store }, error);
   return new AbstractRuntimeError(
     "STORE_UNAVAILABLE",
     { store, problem: error instanceof Error ? error.message : String(error) },

@@ -8,40 +8,68 @@
  * Q3. A locked file is waited for without blocking the event loop; it is never a run's failure.
  * Q4. No read transaction spans an await.
  */
-import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type Clock, systemClock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError, checkOptions, isError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type {
+  ArtifactQuery,
+  ArtifactRow,
+  BlobStore,
   Blocked,
   Capability,
   Checkpoint,
+  CountBy,
   Delivery,
   Lease,
   Loaded,
   Mail,
   Message,
   NewRun,
+  RunCopy,
+  RunCount,
   RunPage,
   RunQuery,
+  SnapshotQuery,
+  SnapshotRow,
   Store,
   StoreStats,
+  Tombstone,
   Transition,
 } from "../../kernel/store.ts";
+import { prepareDirectory } from "../directory.ts";
 import { type Applied, Group } from "../group.ts";
-import { Listeners } from "../listeners.ts";
+import { Listeners, type Wakes } from "../listeners.ts";
+import type { Move, MoveUnderWay, Refusal } from "../moving.ts";
+import {
+  dropArtifacts,
+  findArtifact,
+  keepArtifact,
+  putArtifact,
+  queryArtifacts,
+  sweepArtifacts,
+} from "./artifacts.ts";
 import { Bell, sharedBell } from "./bell.ts";
+import { SqliteBlobs } from "./blobs.ts";
 import { isAwaited } from "./due.ts";
 import { isBusy, storeError } from "./errors.ts";
 import { Lanes } from "./lanes.ts";
 import { dropMark, holdMark, isDead, type Mark, markName, markPath, marksOf } from "./liveness.ts";
-import { listeners, queryRuns, stats } from "./query.ts";
+import { countRuns, listeners, queryRuns } from "./query.ts";
+import { blockingMs, patiently } from "./patience.ts";
+import { copyOf, movesUnderWay } from "./moving.ts";
 import { Reader } from "./read.ts";
+import { tombstoneOf } from "./retention.ts";
 import { migrate } from "./schema.ts";
+import { deleteSnapshot, findSnapshot, querySnapshots, saveSnapshot } from "./snapshots.ts";
+import { stats } from "./stats.ts";
+import { Transactions } from "./transact.ts";
 import { Transaction } from "./transaction.ts";
+import { checkClient, Joined } from "./within.ts";
 
+export { backupSqlite } from "./backup.ts";
 export { deadWorkers, hasDied } from "./liveness.ts";
 
 export interface SqliteOptions {
@@ -54,8 +82,9 @@ export interface SqliteOptions {
 /** One write, as the group carries it. */
 type Call = (transaction: Transaction) => unknown;
 
-/** Blocking waits for a lock are kept this short; longer ones leave the event loop free in between. */
-const blockingMs = 3;
+/** What a call is refused with before it has written anything. */
+const guards = ["CONFLICT", "RUN_TOO_LONG", "ARTIFACT_MISSING", "RUN_NOT_FOUND", "RUN_EXISTS", "RUN_MOVED", "RUN_PURGED"] as const;
+
 /** Whether there are other workers is looked up at most so often. */
 const othersMs = 100;
 
@@ -74,6 +103,7 @@ export async function sqliteStore(path: string, options: SqliteOptions = {}): Pr
   let database: DatabaseSync | undefined;
   try {
     if (file !== ":memory:") prepareDirectory(dirname(file));
+    if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw new Error("it is a directory, and not a file");
     database = new DatabaseSync(file, { timeout: blockingMs });
     const opened = database;
     await patiently(() => migrate(opened, name), name, busyTimeoutMs, clock);
@@ -84,19 +114,9 @@ export async function sqliteStore(path: string, options: SqliteOptions = {}): Pr
   }
 }
 
-/** A new directory is for its owner only; the conventional one also keeps itself out of version control. */
-function prepareDirectory(directory: string): void {
-  if (existsSync(directory)) return;
-  // One by one: where a directory cannot be made at all, such as in /proc, a recursive mkdir tries for ever.
-  const missing = [directory];
-  for (let parent = dirname(directory); !existsSync(parent); parent = dirname(parent)) missing.push(parent);
-  for (const path of missing.reverse()) mkdirSync(path, { mode: 0o700 });
-  chmodSync(directory, 0o700);
-  if (directory.endsWith(".abstractruntime")) writeFileSync(`${directory}/.gitignore`, "*\n");
-}
-
 class SqliteStore implements Store {
   readonly name: string;
+  readonly blobs: BlobStore;
   readonly #file: string;
   readonly #database: DatabaseSync;
   readonly #clock: Clock;
@@ -108,6 +128,12 @@ class SqliteStore implements Store {
   readonly #marks = new Map<string, Mark>();
   readonly #listeners = new Listeners();
   readonly #bell: Bell;
+  readonly #transactions: Transactions;
+  /** Where users have transactions of their own. */
+  readonly #joined = new WeakMap<DatabaseSync, Joined>();
+  /** Not in memory, where a second connection would have another database. */
+  readonly within?: NonNullable<Store["within"]>;
+  readonly transact?: NonNullable<Store["transact"]>;
   /** Whether there were workers of other store objects, when that was looked up. */
   #others = { exist: false, at: Number.NEGATIVE_INFINITY };
   #closing: Promise<void> | undefined;
@@ -119,14 +145,44 @@ class SqliteStore implements Store {
     this.#clock = clock;
     this.#busyTimeoutMs = busyTimeoutMs;
     this.#reader = new Reader(database);
+    this.blobs = new SqliteBlobs(name, {
+      reader: this.#reader,
+      clock,
+      write: (action) => this.#write(action),
+      read: (action) => this.#read(action),
+    });
     this.#lanes = new Lanes(this.#reader);
     this.#transaction = new Transaction(database, name, this.#reader, this.#lanes, clock);
     const isOwn = (name: string): boolean => [...this.#marks.keys()].some((workerId) => markName(workerId) === name);
     this.#bell = new Bell(marksOf(file), isOwn, () => this.#listeners.ring());
     this.#group = new Group(clock, (calls) => {
       this.#transaction.forget();
-      return this.#apply(calls);
+      return this.#transactions.areFree ? this.#apply(calls) : this.#applyInTurn(calls);
     });
+    this.#transactions = new Transactions(file, name, clock, busyTimeoutMs, (wakes) => this.#tellQuietly(wakes));
+    if (file === ":memory:") return;
+    this.within = (client) => this.#within(client);
+    this.transact = (work) =>
+      this.#closing
+        ? Promise.reject(new AbstractRuntimeError("STORE_CLOSED", { store: this.name }))
+        : this.#transactions.run(work);
+  }
+
+  #within(client: unknown): ReturnType<NonNullable<Store["within"]>> {
+    if (this.#closing) throw new AbstractRuntimeError("STORE_CLOSED", { store: this.name });
+    checkClient(client, this.#file);
+    const joined = this.#joined.get(client) ?? new Joined(client, this.name, this.#clock);
+    this.#joined.set(client, joined);
+    const call = async <T>(action: (transaction: Transaction) => T): Promise<T> => {
+      const answer = joined.call(action);
+      joined.afterwards(() => this.#tellEverybody());
+      return answer;
+    };
+    return {
+      create: (runs, workerId) => call((transaction) => runs.map((run) => transaction.create(run, workerId))),
+      deliver: (messages, limit) => call((transaction) => messages.map((message) => transaction.mailbox.deliver(message, limit))),
+      records: async (runId, from, limit) => joined.records(runId, from, limit),
+    };
   }
 
   async renew(workerId: string, ttlMs: number): Promise<number> {
@@ -146,7 +202,10 @@ class SqliteStore implements Store {
   }
 
   create(runs: readonly NewRun[], workerId?: string): Promise<boolean[]> {
-    return this.#write((transaction) => runs.map((run) => transaction.create(run, workerId)));
+    return this.#write((transaction) => {
+      for (const run of runs) transaction.checkNew(run);
+      return runs.map((run) => transaction.create(run, workerId));
+    });
   }
 
   commit(transitions: readonly Transition[]): Promise<Mail[][]> {
@@ -239,6 +298,95 @@ class SqliteStore implements Store {
     return this.#read(() => queryRuns(this.#reader, query));
   }
 
+  async count(query: RunQuery, by?: CountBy): Promise<RunCount[]> {
+    return this.#read(() => countRuns(this.#reader, query, by));
+  }
+
+  putArtifact(
+    artifact: ArtifactRow,
+    options: { pinMs: number; runId?: string; replace?: true },
+  ): Promise<ArtifactRow> {
+    return this.#write((transaction) =>
+      putArtifact(this.#reader, rowOf(transaction, options.runId), artifact, options, this.#clock.now()),
+    );
+  }
+
+  keepArtifact(id: string, options: { pinMs: number; runId?: string }): Promise<ArtifactRow | undefined> {
+    return this.#write((transaction) =>
+      keepArtifact(this.#reader, rowOf(transaction, options.runId), id, options, this.#clock.now()),
+    );
+  }
+
+  async artifact(id: string): Promise<(ArtifactRow & { runIds: string[] }) | undefined> {
+    return this.#read(() => findArtifact(this.#reader, id));
+  }
+
+  async artifacts(query: ArtifactQuery): Promise<{ artifacts: ArtifactRow[]; next?: string }> {
+    return this.#read(() => queryArtifacts(this.#reader, query));
+  }
+
+  dropArtifacts(runId: string, id?: string): Promise<number> {
+    return this.#write((transaction) => dropArtifacts(this.#reader, transaction.row(runId), id));
+  }
+
+  sweepArtifacts(limit: number, id?: string): Promise<ArtifactRow[]> {
+    return this.#write(() => sweepArtifacts(this.#reader, limit, id, this.#clock.now()));
+  }
+
+  saveSnapshot(snapshot: SnapshotRow): Promise<void> {
+    return this.#write((transaction) => saveSnapshot(this.#reader, transaction.row(snapshot.runId), snapshot));
+  }
+
+  async snapshot(snapshotId: string): Promise<SnapshotRow | undefined> {
+    return this.#read(() => findSnapshot(this.#reader, snapshotId));
+  }
+
+  async snapshots(query: SnapshotQuery): Promise<{ snapshots: SnapshotRow[]; next?: string }> {
+    return this.#read(() => querySnapshots(this.#reader, query));
+  }
+
+  deleteSnapshot(snapshotId: string): Promise<boolean> {
+    return this.#write(() => deleteSnapshot(this.#reader, snapshotId));
+  }
+
+  // ---- Retention and moving ----------------------------------------------------------------------------------------
+
+  purge(
+    runIds: readonly string[],
+    note?: string,
+    heads?: ReadonlyMap<string, string>,
+  ): Promise<{ live: string[]; purged: string[] }> {
+    return this.#write((transaction) => transaction.purge(runIds, note, heads));
+  }
+
+  async tombstone(runId: string): Promise<Tombstone | undefined> {
+    return this.#read(() => tombstoneOf(this.#reader, runId));
+  }
+
+  fence(runIds: readonly string[], moving: Move): Promise<{ refused: Refusal[] }> {
+    return this.#write((transaction) => ({ refused: transaction.moves.fence(runIds, moving) }));
+  }
+
+  async copyOf(runId: string): Promise<RunCopy | undefined> {
+    return this.#read(() => copyOf(this.#reader, runId));
+  }
+
+  adopt(copy: RunCopy, moving: Move): Promise<void> {
+    return this.#write((transaction) => transaction.moves.adopt(copy, moving));
+  }
+
+  adoptRecords(runId: string, token: string, records: readonly StoredRecord[]): Promise<void> {
+    return this.#write((transaction) => transaction.moves.adoptRecords(runId, token, records));
+  }
+
+  settle(token: string, to: "left" | "here" | "back"): Promise<string[]> {
+    return this.#write((transaction) => transaction.moves.settle(token, to));
+  }
+
+  async moves(): Promise<MoveUnderWay[]> {
+    return this.#read(() => movesUnderWay(this.#reader));
+  }
+
   async counter(name: string): Promise<number> {
     return this.#read(() => this.#reader.counter(name));
   }
@@ -252,6 +400,7 @@ class SqliteStore implements Store {
 
   close(): Promise<void> {
     this.#closing ??= this.#group.idle().then(() => {
+      this.#transactions.close();
       this.#listeners.close();
       this.#bell.close();
       for (const mark of this.#marks.values()) mark.release();
@@ -285,15 +434,38 @@ class SqliteStore implements Store {
   }
 
   /** Tells listeners what the batch just committed may mean to them. Whoever is alone with the store pays nothing for this. */
-  #tell(): void {
-    const { ready, holders, freed } = this.#transaction.wakes;
+  #tell(wakes = this.#transaction.wakes): void {
+    const { ready, holders, freed } = wakes;
     if (!ready && holders.size === 0 && freed.size === 0) return;
     // A single listener is the one who called.
     const isHeardHere = this.#listeners.count > 1;
     if (!isHeardHere && !this.#hasOthers()) return;
     const isDue = ready || (freed.size > 0 && isAwaited(freed, this.#lanes, this.#reader, this.#clock.now()));
     if (isHeardHere && (isDue || holders.size > 0)) this.#listeners.ring();
-    if (!this.#others.exist || !(isDue || [...holders].some((id) => !this.#marks.has(id)))) return;
+    if (this.#others.exist && (isDue || [...holders].some((id) => !this.#marks.has(id)))) this.#ringBell();
+  }
+
+  /** What was written stands; that nobody was told of it is made up for by looking. */
+  #tellQuietly(wakes?: Wakes): void {
+    try {
+      this.#tell(wakes);
+    } catch {
+      // See above.
+    }
+  }
+
+  /** After a transaction of the user's: what came of it is not known, and whoever wrote in it was told nothing before. */
+  #tellEverybody(): void {
+    if (this.#closing) return;
+    this.#listeners.ring();
+    try {
+      if (this.#hasOthers()) this.#ringBell();
+    } catch {
+      // As with `#tellQuietly`.
+    }
+  }
+
+  #ringBell(): void {
     const [workerId] = this.#marks.keys();
     this.#bell.ring(workerId === undefined ? sharedBell : markName(workerId), this.#clock.now());
   }
@@ -332,6 +504,11 @@ class SqliteStore implements Store {
 
   #write<T>(call: (transaction: Transaction) => T, caller?: string): Promise<T> {
     if (this.#closing) return Promise.reject(new AbstractRuntimeError("STORE_CLOSED", { store: this.name }));
+    try {
+      this.#transactions.checkOutside();
+    } catch (error) {
+      return Promise.reject(error);
+    }
     return this.#group.add<T>(call, caller);
   }
 
@@ -359,7 +536,7 @@ class SqliteStore implements Store {
           return { value: call(this.#transaction) };
         } catch (error) {
           // A guard speaks before its call has written anything. Whatever else is thrown may have come in the middle.
-          if (isError(error, "CONFLICT") || isError(error, "RUN_TOO_LONG")) return { error };
+          if (guards.some((code) => isError(error, code))) return { error };
           throw error;
         }
       });
@@ -368,12 +545,18 @@ class SqliteStore implements Store {
       this.#transaction.rollback();
       throw error;
     }
-    try {
-      this.#tell();
-    } catch {
-      // What was written stands; that nobody was told of it is made up for by looking.
-    }
+    this.#tellQuietly();
     return applied;
+  }
+
+  /** Behind the transaction of a handler, which holds the file's lock. */
+  async #applyInTurn(calls: readonly Call[]): Promise<readonly Applied[]> {
+    const endTurn = await this.#transactions.turn();
+    try {
+      return await this.#apply(calls);
+    } finally {
+      endTurn();
+    }
   }
 
   #patiently<T>(action: () => T): Promise<T> {
@@ -381,20 +564,6 @@ class SqliteStore implements Store {
   }
 }
 
-/** Tries again while the file is locked, with growing, random pauses (Q3). @throws STORE_BUSY */
-async function patiently<T>(action: () => T, name: string, timeoutMs: number, clock: Clock): Promise<T> {
-  let waitedMs = 0;
-  for (let tries = 1; ; tries++) {
-    try {
-      return action();
-    } catch (error) {
-      if (!isBusy(error)) throw error;
-      if (waitedMs >= timeoutMs)
-        throw new AbstractRuntimeError("STORE_BUSY", { store: name, waitedMs: Math.round(waitedMs) }, error);
-      // Uneven pauses, so that two processes do not meet at the lock again and again.
-      const pauseMs = Math.min(20, tries) * (0.5 + Math.random());
-      waitedMs += pauseMs + blockingMs;
-      await new Promise<void>((wake) => clock.setTimer(wake, pauseMs, true));
-    }
-  }
+function rowOf(transaction: Transaction, runId: string | undefined): { run: number } | undefined {
+  return runId === undefined ? undefined : transaction.row(runId);
 }

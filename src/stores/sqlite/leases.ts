@@ -66,7 +66,7 @@ export class Leases {
   #named(worker: Capability, runId: string, now: number): Due[] {
     const row = this.#reader.run(runId);
     // One that failed is given while somebody wants it to be tried again.
-    if (!row || row.worker_id !== null || isOver(row) || (isEnded(row) && row.wake_at === null)) return [];
+    if (!row || row.worker_id !== null || row.moving !== null || isOver(row) || (isEnded(row) && row.wake_at === null)) return [];
     const lane: Lane = {
       lane: row.lane,
       workflowId: row.workflow_id,
@@ -144,7 +144,7 @@ export class Leases {
 
   lift(runId: string): boolean {
     const row = this.#rows.get(runId);
-    if (!row || row.blocked === null) return false;
+    if (!row || row.blocked === null || row.moving !== null) return false;
     row.blocked = null;
     row.tried = null;
     row.changed = true;

@@ -1,9 +1,9 @@
 /** What is sent to runs and taken by them. Inside a transaction of the group, see Q1 and Q2 in `index.ts`. */
 import type { Clock } from "../../kernel/clock.ts";
 import { isEnded } from "../../kernel/run.ts";
-import { countsTowardsLimit, type Delivery, type Message, messageDigest } from "../../kernel/store.ts";
+import { countsTowardsLimit, type Delivery, type Message, messageDigest, type Moving } from "../../kernel/store.ts";
 import type { Wakes } from "../listeners.ts";
-import { blockOf, type Reader } from "./read.ts";
+import { blockOf, movingOf, type Reader } from "./read.ts";
 import { type Cached, type Rows, wake } from "./rows.ts";
 import { isRetried } from "../ended.ts";
 
@@ -40,6 +40,8 @@ export class Mailbox {
     const digest = messageDigest(message);
     const known = this.#reader.prepare("SELECT digest FROM mailbox WHERE run = ? AND id = ?").get(row.run, id);
     if (known) return { kind: "duplicate", same: known.digest === digest };
+    const moving = movingOf(row) ?? (recall && this.#movingOf(recall.runId));
+    if (moving) return { kind: "moved", to: moving.to };
     const { status } = row;
     if (ifFailed && status !== "failed") return { kind: "not_failed", status };
     if (!ifFailed && isEnded(row) && !isRetried({ status, wakeAt: row.wake_at })) return { kind: "ended", status };
@@ -54,9 +56,14 @@ export class Mailbox {
     if (recalled?.state === "open") this.#remove(recalled, 1);
     const now = this.#clock.now();
     this.#reader
-      .prepare("INSERT INTO mailbox (run, id, kind, key, payload, digest, at) VALUES (?, ?, ?, ?, ?, ?, ?)")
-      .run(row.run, id, kind, key, JSON.stringify(payload), digest, now);
+      .prepare("INSERT INTO mailbox (run, id, kind, key, payload, digest, actor_id, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+      .run(row.run, id, kind, key, JSON.stringify(payload), digest, message.actorId ?? null, now);
     return this.#wake(row, kind, now);
+  }
+
+  #movingOf(runId: string): Moving | undefined {
+    const row = this.#rows.get(runId);
+    return row && movingOf(row);
   }
 
   /** Whether the run waits for this very message: a full mailbox must not keep it from going on, which is what empties it. */

@@ -1,182 +1,231 @@
-/** Lists of runs and counts of them. */
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import type { OpenWait, RunStatus } from "../../kernel/run.ts";
-import type { ListedRun, RunPage, RunQuery, StoreStats } from "../../kernel/store.ts";
-import type { Lanes } from "./lanes.ts";
-import { blockOf, type Reader, type RunTableRow, readable, runRow } from "./read.ts";
+/**
+ * Lists of runs and counts of them.
+ *
+ * How a list is found:
+ * D1. When the index of some filter has few entries that fit, exactly those runs are looked at, and sorted. Of several filters it is the
+ *     one with the fewest: that is counted, not guessed.
+ * D2. When many fit each filter, runs are walked through in the order that is asked for, which soon fills a page: by the index of a
+ *     filter that is in that order, or else by that of the order itself.
+ * D3. Of a span of creation, a walk leaps over what was created before or after it.
+ *
+ * So what may take long is a page of few runs that each of several filters, alone, finds among many.
+ */
+import type { OpenWait } from "../../kernel/run.ts";
+import type { CountBy, ListedRun, Moving, RunCount, RunPage, RunQuery } from "../../kernel/store.ts";
+import {
+  comparePlaces,
+  cursorAt,
+  isByCreation,
+  isDescending,
+  type Order,
+  pageSize,
+  type Place,
+  placeOf,
+  sortedCounts,
+} from "../paging.ts";
+import { type Condition, type Filter, filtersOf, type Source, sourcesOf, type Value } from "./filters.ts";
+import { blockOf, movingOf, readable, type Reader, runRow, type RunTableRow } from "./read.ts";
 
-const defaultPage = 100;
-const largestPage = 1_000;
+/** So many runs are looked at and sorted in a few milliseconds; where more fit, a page of a walk looks at about as many at most. */
+const few = 4_096;
+/** Rows of a walk after which it is asked where the next run of the span stands. */
+const windowSize = 8_192;
 
-type Value = string | number;
+/** A row of the table, and where it stands in the order that is asked for. */
+type Row = RunTableRow & Place;
 
-/** The conditions of a query, and the values they stand for. */
-class Filter {
-  readonly values: Value[] = [];
-  readonly #conditions: string[] = [];
-
-  /** Does nothing when there is no value. */
-  where(condition: string, value: Value | undefined): void {
-    if (value === undefined) return;
-    this.#conditions.push(condition);
-    this.values.push(value);
-  }
-
-  is(condition: string): void {
-    this.#conditions.push(condition);
-  }
-
-  toString(): string {
-    return this.#conditions.length > 0 ? `WHERE ${this.#conditions.join(" AND ")}` : "";
-  }
+/** One page to be found, `limit` including the run that tells that there are more. */
+interface Asked {
+  filters: readonly Filter[];
+  order: Order;
+  behind: Place | undefined;
+  limit: number;
 }
 
 export function queryRuns(reader: Reader, query: RunQuery): RunPage {
+  const { order = "newest" } = query;
   const limit = pageSize(query.limit);
-  const oldest = query.order === "oldest";
-  const filter = new Filter();
-  const ofWaits = query.waitReason !== undefined || query.waitKey !== undefined;
-  // One wait must fit both.
-  filter.where("waits.wait_key = ?", query.waitKey);
-  filter.where("waits.reason = ?", query.waitReason);
-  const number = query.idPrefix && !ofWaits ? wherePrefix(reader, filter, query.idPrefix) : "runs.run";
-  if (query.idPrefix && ofWaits) whereRange(filter, query.idPrefix);
-  if (query.status !== undefined)
-    filter.where("status IN (SELECT value FROM json_each(?))", JSON.stringify([query.status].flat()));
-  filter.where("workflow_id = ?", query.workflowId);
-  filter.where("worker_id = ?", query.holder);
-  filter.where("parent_run_id = ?", query.parentRunId);
-  filter.where("queue = ?", query.queue);
-  if (query.blocked !== undefined) filter.is(query.blocked ? "blocked IS NOT NULL" : "blocked IS NULL");
-  const place = ofWaits ? "waits.run" : number;
-  filter.where(`${place} ${oldest ? ">" : "<"} ?`, cursorOf(query.cursor));
-  const from = ofWaits
-    ? `waits ${query.waitKey === undefined ? "" : "INDEXED BY waits_key"} CROSS JOIN runs ON runs.run = waits.run`
-    : "runs";
-  const rows = reader
-    .prepare(
-      `SELECT runs.* FROM ${from} ${filter} ${ofWaits ? "GROUP BY waits.run" : ""} ORDER BY ${place} ${oldest ? "" : "DESC"} LIMIT ?`,
-    )
-    .all(...filter.values, limit + 1) as unknown as RunTableRow[];
-  const page = rows.slice(0, limit);
-  const last = page.at(-1);
-  return { runs: listedRuns(reader, page), ...(rows.length > limit && last ? { next: String(last.run) } : {}) };
+  const behind = placeOf(query.cursor, order, reader.contentsId());
+  // At one moment: a run that is handed back in between would be missed by both of the indexes that it may stand in.
+  return reader.atOnce(() => {
+    const rows = find(reader, { filters: filtersOf(query), order, behind, limit: limit + 1 });
+    const page = rows.slice(0, limit);
+    const last = page.at(-1);
+    return {
+      runs: listedRuns(reader, page),
+      ...(rows.length > limit && last ? { next: cursorAt(last, order, reader.contentsId()) } : {}),
+    };
+  });
 }
 
+/** The largest groups first. */
+export function countRuns(reader: Reader, query: RunQuery, by?: CountBy): RunCount[] {
+  const filters = filtersOf(query);
+  const { sources = [undefined] } = rarest(reader, filters)?.filter ?? {};
+  const groups = new Map<string | null, number>(by === undefined ? [[null, 0]] : []);
+  reader.atOnce(() => {
+    for (const source of sources) {
+      for (const { value, count } of countFrom(reader, source, filters, by)) groups.set(value, (groups.get(value) ?? 0) + count);
+    }
+  });
+  return sortedCounts(groups);
+}
+
+/** Runs that wait for an event under a key. */
 export function listeners(
   reader: Reader,
   key: string,
   { workflowId, limit, cursor }: { workflowId?: string; limit: number; cursor?: string },
 ): { runIds: string[]; next?: string } {
   const most = pageSize(limit);
-  const filter = new Filter();
-  filter.where("waits.wait_key = ?", key);
-  filter.where("waits.run > ?", cursorOf(cursor));
-  filter.where("workflow_id = ?", workflowId);
+  const behind = placeOf(cursor, "oldest", reader.contentsId());
   const rows = reader
     .prepare(
       `SELECT runs.run, run_id FROM waits INDEXED BY waits_key CROSS JOIN runs ON runs.run = waits.run
-       ${filter} AND waits.reason = 'event' GROUP BY waits.run ORDER BY waits.run LIMIT ?`,
+       WHERE wait_key = ? AND waits.run > ? AND (?3 IS NULL OR workflow_id = ?3) AND waits.reason = 'event'
+       GROUP BY waits.run ORDER BY waits.run LIMIT ?`,
     )
-    .all(...filter.values, most + 1);
+    .all(key, behind?.run ?? 0, workflowId ?? null, most + 1);
   const page = rows.slice(0, most);
-  const last = page.at(-1);
-  return { runIds: page.map((row) => row.run_id as string), ...(rows.length > most && last ? { next: String(last.run) } : {}) };
-}
-
-/** @param isAlive Whether a worker lives whose lease has not run out. */
-export function stats(
-  reader: Reader,
-  lanes: Lanes,
-  now: number,
-  isAlive: (workerId: string) => boolean,
-): Omit<StoreStats, "sizeBytes"> {
-  const byStatus: Partial<Record<RunStatus, number>> = {};
-  let runs = 0;
-  for (const { status, count } of reader.prepare("SELECT status, count(*) AS count FROM runs GROUP BY status").all()) {
-    byStatus[status as RunStatus] = count as number;
-    runs += count as number;
-  }
-  const inLane = reader.prepare(
-    `SELECT count(*) AS count, min(wake_at) AS oldest FROM runs INDEXED BY runs_due
-     WHERE lane = ? AND wake_at <= ? AND worker_id IS NULL AND blocked IS NULL`,
-  );
-  const queues: StoreStats["queues"] = {};
-  let due = 0;
-  let oldestDueAt = Number.POSITIVE_INFINITY;
-  for (const { lane, queue } of lanes.all()) {
-    const { count, oldest } = inLane.get(lane, now) as { count: number; oldest: number | null };
-    if (oldest === null) continue;
-    if (queue === null) {
-      due += count;
-      oldestDueAt = Math.min(oldestDueAt, oldest);
-    } else {
-      const before = queues[queue];
-      queues[queue] = { due: (before?.due ?? 0) + count, oldestDueAt: Math.min(before?.oldestDueAt ?? oldest, oldest) };
-    }
-  }
-  // A block that cannot be read is a quarantine.
-  const { blocked, quarantined } = reader
-    .prepare(
-      `SELECT count(*) AS blocked, total(iif(json_valid(blocked), blocked ->> 'quarantine', 1)) AS quarantined
-       FROM runs INDEXED BY runs_blocked WHERE blocked IS NOT NULL`,
-    )
-    .get() as { blocked: number; quarantined: number };
-  const leased = reader.prepare("SELECT worker_id FROM workers WHERE expires_at > ?").all(now);
-  const workers = leased.filter((row) => isAlive(row.worker_id as string)).length;
+  const last = page.at(-1)?.run as number | undefined;
   return {
-    runs,
-    byStatus,
-    due,
-    ...(due > 0 ? { oldestDueAt } : {}),
-    queues,
-    blocked,
-    quarantined,
-    workers,
+    runIds: page.map((row) => row.run_id as string),
+    ...(rows.length > most && last !== undefined
+      ? { next: cursorAt({ at: last, run: last }, "oldest", reader.contentsId()) }
+      : {}),
   };
 }
 
-/**
- * Ids with a prefix are a range of the index of ids. A page is in the order of creation, though: where few fit they are found by
- * the index and sorted, and the plus keeps SQLite from walking all runs in that order; where many fit, that walk soon has a page.
- */
-function wherePrefix(reader: Reader, filter: Filter, prefix: string): string {
-  const range = new Filter();
-  whereRange(range, prefix);
-  const { fit } = reader
-    .prepare(`SELECT count(*) AS fit FROM (SELECT 1 FROM runs ${range} LIMIT ${largestPage})`)
-    .get(...range.values) as { fit: number };
-  const isFew = fit < largestPage;
-  whereRange(filter, prefix, isFew ? "run_id" : "+run_id");
-  return isFew ? "+runs.run" : "runs.run";
+// ---- Which index ---------------------------------------------------------------------------------------------------
+
+function find(reader: Reader, asked: Asked): Row[] {
+  const { filters, order } = asked;
+  const isInOrder = ({ inOrderOf }: Filter): boolean => inOrderOf === (isByCreation(order) ? "creation" : order);
+  const [first, ...others] = filters.filter(({ sources }) => sources);
+  // Alone and in order, it is right whatever it holds.
+  const driver = first && others.length === 0 && isInOrder(first) ? { filter: first, isRare: false } : rarest(reader, filters);
+  if (driver?.isRare) return select(reader, asked, driver.filter.sources, isInOrder(driver.filter));
+  const walked = filters.find(isInOrder)?.sources ?? sourcesOf(order);
+  if (walked) return select(reader, asked, walked, true);
+  const span = filters.find(({ isSpan }) => isSpan)?.sources?.[0];
+  return span ? leap(reader, asked, span) : select(reader, asked, undefined, true);
 }
 
-function whereRange(filter: Filter, prefix: string, column = "run_id"): void {
-  filter.where(`${column} >= ?`, prefix);
-  filter.where(`${column} < ?`, behind(prefix));
+/** The filter whose index has the fewest entries that fit, counted up to `few`; of equals, the first. */
+function rarest(reader: Reader, filters: readonly Filter[]): { filter: Filter; isRare: boolean } | undefined {
+  let found: { filter: Filter; entries: number } | undefined;
+  for (const filter of filters) {
+    if (!filter.sources) continue;
+    const most = found?.entries ?? few;
+    let entries = 0;
+    for (const { sql, values } of filter.sources) {
+      const left = most - entries;
+      if (left <= 0) break;
+      const { n } = reader.prepare(`SELECT count(*) AS n FROM (${sql} LIMIT ?)`).get(...values, left) as { n: number };
+      entries += n;
+    }
+    if (!found || entries < most) found = { filter, entries };
+  }
+  return found && { filter: found.filter, isRare: found.entries < few };
 }
 
-/** The least text behind all that begin with a prefix, in SQLite's order, which is that of code points; undefined when there is none. */
-function behind(prefix: string): string | undefined {
-  const points = [...prefix].map((character) => character.codePointAt(0) as number);
-  while (points.at(-1) === 0x10ffff) points.pop();
-  const last = points.pop();
-  if (last === undefined) return undefined;
-  // What stands between is no character.
-  return String.fromCodePoint(...points, last + 1 === 0xd800 ? 0xe000 : last + 1);
+/** @param sources Default: the table itself. @param inOrder Whether they give their runs in the order that is asked for. */
+function select(reader: Reader, asked: Asked, sources: readonly Source[] | undefined, inOrder: boolean): Row[] {
+  const { order, limit } = asked;
+  const rows = (sources ?? [undefined]).flatMap((source) => selectFrom(reader, asked, source, inOrder));
+  return rows.length <= limit && (sources?.length ?? 1) === 1
+    ? rows
+    : rows.sort((a, b) => comparePlaces(a, b, order)).slice(0, limit);
 }
 
-function pageSize(limit = defaultPage): number {
-  return Math.max(1, Math.min(limit, largestPage));
+function selectFrom(reader: Reader, asked: Asked, source: Source | undefined, inOrder: boolean, also: Condition[] = []): Row[] {
+  const { filters, order, behind, limit } = asked;
+  const run = source ? "found.run" : "runs.run";
+  const at = isByCreation(order) ? run : inOrder ? "found.at" : moments[order as keyof typeof moments];
+  const [follows, way] = isDescending(order) ? ["<", "DESC"] : [">", ""];
+  const conditions = [...filters.map(({ condition }) => condition), ...also];
+  if (order === "waiting") conditions.push({ sql: "EXISTS (SELECT 1 FROM waits WHERE run = runs.run)", values: [] });
+  if (order === "due") conditions.push({ sql: "runs.wake_at IS NOT NULL AND runs.worker_id IS NULL", values: [] });
+  if (behind && isByCreation(order)) conditions.push({ sql: `${run} ${follows} ?`, values: [behind.run] });
+  else if (behind) conditions.push({ sql: `(${at}, ${run}) ${follows} (?, ?)`, values: [behind.at, behind.run] });
+  const where = conditions.length > 0 ? `WHERE ${conditions.map(({ sql }) => sql).join(" AND ")}` : "";
+  const values: Value[] = [...(source?.values ?? []), ...conditions.flatMap(({ values }) => values), limit];
+  return reader
+    .fresh(
+      `SELECT runs.*, ${at} AS at FROM ${from(source)} ${where} ${source?.repeats ? `GROUP BY ${run}` : ""}
+       ORDER BY ${isByCreation(order) ? "" : `${at} ${way}, `}${run} ${way} LIMIT ?`,
+    )
+    .all(...values) as unknown as Row[];
 }
 
-function cursorOf(cursor: string | undefined): number | undefined {
-  if (cursor === undefined) return undefined;
-  const number = Number(cursor);
-  if (Number.isSafeInteger(number)) return number;
-  const problem = `cursor "${cursor}" was not made by this store`;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option: "cursor", problem });
+/** What orders are by, of a run that was found otherwise than in that order. */
+const moments = {
+  updated: "runs.updated_at",
+  waiting: "(SELECT min(since) FROM waits WHERE run = runs.run)",
+  due: "runs.wake_at",
+};
+
+/** A row is looked up by its number alone: which index finds the numbers is decided here, and not by SQLite. */
+function from(source: Source | undefined): string {
+  return source ? `(${source.sql}) AS found CROSS JOIN runs NOT INDEXED ON runs.run = found.run` : "runs NOT INDEXED";
 }
+
+/** Walks through what was created in a span. Nearly all of it stands together, but a run that came from another store stands anywhere. */
+function leap(reader: Reader, asked: Asked, { sql, values }: Source): Row[] {
+  const newest = asked.order === "newest";
+  const [end, follows, within, step] = newest ? ["max", "<", ">=", -1] : ["min", ">", "<=", 1];
+  const next = reader.prepare(`SELECT ${end}(run) AS run FROM (${sql}) WHERE run ${follows} ?`);
+  const rows: Row[] = [];
+  let behind = asked.behind?.run;
+  // Behind a cursor, the next ones are near.
+  for (let isNear = behind !== undefined; rows.length < asked.limit; isNear = false) {
+    if (!isNear) {
+      const { run } = next.get(...values, behind ?? (newest ? Number.MAX_SAFE_INTEGER : 0)) as { run: number | null };
+      if (run === null) break;
+      behind = run - step;
+    }
+    const from = behind as number;
+    const last = from + step * windowSize;
+    const window = { ...asked, behind: { at: from, run: from }, limit: asked.limit - rows.length };
+    rows.push(...selectFrom(reader, window, undefined, true, [{ sql: `runs.run ${within} ?`, values: [last] }]));
+    behind = last;
+  }
+  return rows;
+}
+
+// ---- Counts --------------------------------------------------------------------------------------------------------
+
+const grouped: Record<CountBy, { value: string; join?: string; repeats?: true }> = {
+  status: { value: "runs.status" },
+  workflowId: { value: "runs.workflow_id" },
+  version: { value: "runs.version" },
+  queue: { value: "runs.queue" },
+  sessionId: { value: "runs.session_id" },
+  actorId: { value: "runs.actor_id" },
+  tag: { value: "run_tags.tag", join: "LEFT JOIN run_tags ON run_tags.run = runs.run" },
+  waitReason: { value: "waits.reason", join: "LEFT JOIN waits ON waits.run = runs.run", repeats: true },
+};
+
+function countFrom(
+  reader: Reader,
+  source: Source | undefined,
+  filters: readonly Filter[],
+  by: CountBy | undefined,
+): { value: string | null; count: number }[] {
+  const group = by === undefined ? { value: "NULL" } : grouped[by];
+  const { value, join = "", repeats = false } = group as (typeof grouped)[CountBy];
+  // A filter that is alone has said all in its index.
+  const isWhole = filters.length === 1 && source !== undefined && by === undefined;
+  const [table, run] = isWhole ? [`(${source.sql}) AS found`, "found.run"] : [source ? from(source) : "runs", "runs.run"];
+  const conditions = isWhole ? [] : filters.map(({ condition }) => condition);
+  const where = conditions.length > 0 ? `WHERE ${conditions.map(({ sql }) => sql).join(" AND ")}` : "";
+  const sql = `SELECT ${value} AS value, count(${source?.repeats || repeats ? `DISTINCT ${run}` : "*"}) AS count
+    FROM ${table} ${join} ${where} ${by === undefined ? "" : "GROUP BY 1"}`;
+  const values = [...(source?.values ?? []), ...conditions.flatMap(({ values }) => values)];
+  return reader.fresh(sql).all(...values) as { value: string | null; count: number }[];
+}
+
+// ---- What is told of a run -----------------------------------------------------------------------------------------
 
 /** The waits of a whole page are read together. */
 function listedRuns(reader: Reader, rows: readonly RunTableRow[]): ListedRun[] {
@@ -201,10 +250,12 @@ function listedRuns(reader: Reader, rows: readonly RunTableRow[]): ListedRun[] {
 /** A page is not lost for one damaged row: what cannot be read is left out, and `load` says what is wrong. */
 function listedRun(row: RunTableRow, waits: OpenWait[]): ListedRun {
   const error = readable(row.error) === undefined ? null : row.error;
+  const tags = readable(row.tags) === undefined ? null : row.tags;
   return {
-    ...runRow({ ...row, error }),
+    ...runRow({ ...row, error, tags }),
     waits,
     ...(row.blocked === null ? {} : { blocked: blockOf(row.blocked) }),
+    ...(row.moving === null ? {} : { moving: movingOf(row) as Moving }),
     ...(row.worker_id === null ? {} : { holder: row.worker_id }),
   };
 }

@@ -4,7 +4,7 @@ import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { parseJson } from "../../kernel/json.ts";
 import { type StoredRecord, sha256 } from "../../kernel/record.ts";
 import type { RunRow, RunStatus } from "../../kernel/run.ts";
-import type { Blocked, Capability, Checkpoint, Loaded, Mail } from "../../kernel/store.ts";
+import type { Blocked, Capability, Checkpoint, Loaded, Mail, Moving } from "../../kernel/store.ts";
 import { firstDue, slotsFor } from "./due.ts";
 import { isSqliteError } from "./errors.ts";
 import type { Lanes } from "./lanes.ts";
@@ -33,7 +33,11 @@ export interface RunTableRow {
   blocked: string | null;
   /** JSON list of the fingerprints of code that could not go on since the run last moved. */
   tried: string | null;
+  archived_before: number | null;
+  moving: string | null;
   parent_run_id: string | null;
+  /** JSON list. */
+  tags: string | null;
   actor_id: string | null;
   session_id: string | null;
   created_at: number;
@@ -45,7 +49,7 @@ export const known = `(?3 IS NULL OR workflow_id IN (SELECT value FROM json_each
   AND (queue IS NULL OR queue IN (SELECT value FROM json_each(?4)))`;
 
 /** Those of which the block gives way to a fingerprint, `?2`. A block that cannot be read is a quarantine. */
-export const liftable = `blocked IS NOT NULL AND NOT iif(json_valid(blocked), blocked ->> 'quarantine', 1)
+export const liftable = `blocked IS NOT NULL AND moving IS NULL AND NOT iif(json_valid(blocked), blocked ->> 'quarantine', 1)
   AND ?2 NOT IN (SELECT value FROM json_each(iif(json_valid(tried), tried, '[]'))) AND ${known}`;
 
 /** Whether a run goes on when it is freed: one that failed does if there is mail, which may want it to be tried again. */
@@ -66,6 +70,8 @@ export class Reader {
   readonly #arrayStatements = new Map<string, StatementSync>();
   /** For each kind of claimer, the number of blocks at which none gave way to it: every claim would scan them all otherwise. */
   readonly #nothingToLift = new Map<string, number>();
+
+  #contentsId: string | undefined;
 
   constructor(database: DatabaseSync) {
     this.#database = database;
@@ -90,6 +96,28 @@ export class Reader {
       this.#arrayStatements.set(sql, statement);
     }
     return statement;
+  }
+
+  /** One that is not kept: for texts that vary with what is asked. */
+  fresh(sql: string): StatementSync {
+    return this.#database.prepare(sql);
+  }
+
+  /** All that is read sees one moment, whatever other processes write meanwhile. */
+  atOnce<T>(read: () => T): T {
+    if (this.#database.isTransaction) return read();
+    this.prepare("BEGIN").run();
+    try {
+      return read();
+    } finally {
+      if (this.#database.isTransaction) this.prepare("ROLLBACK").run();
+    }
+  }
+
+  /** Names what the file holds: it goes with every copy of it. */
+  contentsId(): string {
+    this.#contentsId ??= (this.prepare("SELECT id FROM identity").get() as { id: string }).id;
+    return this.#contentsId;
   }
 
   run(runId: string): RunTableRow | undefined {
@@ -119,7 +147,9 @@ export class Reader {
           base,
           last,
         );
-    const from = checkpoint ? (checkpoint.id as number) + 1 : base;
+    const first = base + (row.archived_before ?? 0);
+    if (!checkpoint && last < first) throw archived(row.run_id, last - base, first - base);
+    const from = checkpoint ? (checkpoint.id as number) + 1 : first;
     return {
       row: runRow(row),
       ...(checkpoint
@@ -134,6 +164,8 @@ export class Reader {
       tail: this.#recordsBetween(base, from, last),
       mail: this.mailOf(row, 0),
       ...(row.worker_id === null ? {} : { lease: { workerId: row.worker_id, epoch: row.epoch } }),
+      ...(row.archived_before === null ? {} : { archivedBefore: row.archived_before }),
+      ...(row.moving === null ? {} : { moving: movingOf(row) as Moving }),
       ...(row.blocked === null ? {} : { blocked: JSON.parse(row.blocked) as Blocked }),
       now,
     };
@@ -142,6 +174,7 @@ export class Reader {
   records(runId: string, from: number, limit: number): StoredRecord[] {
     const run = this.run(runId);
     if (!run || limit <= 0) return [];
+    if (from < (run.archived_before ?? 0)) throw archived(runId, from, run.archived_before as number);
     const base = run.run * seqBits;
     return this.#recordsBetween(base, base + from, base + Math.min(from + limit - 1, run.seq));
   }
@@ -182,15 +215,16 @@ export class Reader {
   /** @throws RECORD_CORRUPT */
   mailOf({ run, run_id, seq }: Pick<RunTableRow, "run" | "run_id" | "seq">, after: number): Mail[] {
     return this.prepare(
-      "SELECT position, id, kind, key, payload, at FROM mailbox INDEXED BY mailbox_open WHERE run = ? AND position > ? AND payload IS NOT NULL ORDER BY position",
+      "SELECT position, id, kind, key, payload, actor_id, at FROM mailbox INDEXED BY mailbox_open WHERE run = ? AND position > ? AND payload IS NOT NULL ORDER BY position",
     )
       .all(run, after)
-      .map(({ position, id, kind, key, payload, at }) => ({
+      .map(({ position, id, kind, key, payload, actor_id, at }) => ({
         position: position as number,
         id: id as string,
         kind: kind as Mail["kind"],
         key: key as string,
         payload: intact(run_id, seq, () => parseJson(payload as string)),
+        ...(actor_id === null ? {} : { actorId: actor_id as string }),
         at: at as number,
       }));
   }
@@ -275,11 +309,22 @@ export function runRow(row: RunTableRow): RunRow {
     priority: row.priority,
     ...(row.error === null ? {} : { error: JSON.parse(row.error) }),
     ...(row.parent_run_id === null ? {} : { parentRunId: row.parent_run_id }),
+    ...(row.tags === null ? {} : { tags: JSON.parse(row.tags) }),
     ...(row.actor_id === null ? {} : { actorId: row.actor_id }),
     ...(row.session_id === null ? {} : { sessionId: row.session_id }),
     createdAt: row.created_at,
     updatedAt: row.updated_at,
   };
+}
+
+export function movingOf({ moving }: Pick<RunTableRow, "moving">): Moving | undefined {
+  if (moving === null) return undefined;
+  const { token, phase, to } = JSON.parse(moving) as Moving;
+  return { token, phase, to };
+}
+
+function archived(runId: string, seq: number, before: number): AbstractRuntimeError<"RECORDS_ARCHIVED"> {
+  return new AbstractRuntimeError("RECORDS_ARCHIVED", { runId, seq, before });
 }
 
 /** A block that cannot be read keeps its run from being driven all the same. */

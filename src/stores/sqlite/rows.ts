@@ -8,6 +8,7 @@ export interface Cached {
   readonly run_id: string;
   readonly queue: string | null;
   readonly epoch: number;
+  readonly moving: string | null;
   version: string;
   status: RunRow["status"];
   paused: number;
@@ -30,12 +31,13 @@ type Still = Pick<Cached, "version" | "status" | "paused" | "wake_at" | "error" 
 
 /** In the order of `RowArray`. */
 const columns =
-  "run, queue, epoch, version, status, paused, node, step, seq, head, wake_at, error, worker_id, blocked, tried, updated_at";
+  "run, queue, epoch, moving, version, status, paused, node, step, seq, head, wake_at, error, worker_id, blocked, tried, updated_at";
 
 type RowArray = [
   number,
   string | null,
   number,
+  string | null,
   string,
   RunRow["status"],
   number,
@@ -89,6 +91,7 @@ export class Rows {
       run,
       queue,
       epoch,
+      moving,
       version,
       status,
       paused,
@@ -110,6 +113,7 @@ export class Rows {
       run_id: runId,
       queue,
       epoch,
+      moving,
       version,
       status,
       paused,

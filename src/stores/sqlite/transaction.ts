@@ -4,6 +4,7 @@ import type { Clock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { isEnded } from "../../kernel/run.ts";
 import {
+  beginsAt,
   type Checkpoint,
   checkpointsToDrop,
   type CounterChange,
@@ -13,12 +14,17 @@ import {
 } from "../../kernel/store.ts";
 import { isOver } from "../ended.ts";
 import { Wakes } from "../listeners.ts";
+import { checkArtifacts, holdArtifacts } from "./artifacts.ts";
+import { insertRun, insertWaits } from "./insert.ts";
+import { writeIndexed } from "./indexed.ts";
 import type { Lanes } from "./lanes.ts";
 import { Leases } from "./leases.ts";
 import { Mailbox } from "./mailbox.ts";
+import { Moves } from "./moving.ts";
 import type { Reader } from "./read.ts";
+import { purge } from "./retention.ts";
 import { type Cached, Rows, update } from "./rows.ts";
-import { lastRun, lastSeq, seqBits } from "./schema.ts";
+import { lastSeq, seqBits } from "./schema.ts";
 
 export class Transaction {
   readonly leases: Leases;
@@ -31,6 +37,7 @@ export class Transaction {
   readonly #lanes: Lanes;
   readonly #clock: Clock;
   readonly #rows: Rows;
+  readonly #moves: Moves;
   /** The leases whose commits failed among the calls of this turn: what was sent behind such a commit fails too (S3). */
   #broken: ReadonlySet<string> = new Set();
   /** The same with those of this attempt, which may be rolled back and made again. */
@@ -44,6 +51,7 @@ export class Transaction {
     this.#clock = clock;
     this.#rows = new Rows(reader);
     this.leases = new Leases(reader, this.#rows, lanes, this.wakes, clock);
+    this.#moves = new Moves(reader, lanes, this.wakes, clock, name);
     this.mailbox = new Mailbox(reader, this.#rows, this.wakes, clock);
   }
 
@@ -53,15 +61,24 @@ export class Transaction {
   }
 
   begin(): void {
+    this.join();
+    this.#reader.prepare("BEGIN IMMEDIATE").run();
+  }
+
+  /** Begins in a transaction that stands already. */
+  join(): void {
     this.#brokenNow = new Set(this.#broken);
     this.#rows.clear();
     this.mailbox.begin();
     this.wakes.clear();
-    this.#reader.prepare("BEGIN IMMEDIATE").run();
+  }
+
+  writeRows(): void {
+    this.#rows.write();
   }
 
   commitAll(): void {
-    this.#rows.write();
+    this.writeRows();
     this.#reader.prepare("COMMIT").run();
     this.settle();
   }
@@ -78,49 +95,53 @@ export class Transaction {
     if (this.#database.isTransaction) this.#reader.prepare("ROLLBACK").run();
   }
 
-  create({ row, record, notBefore }: NewRun, workerId?: string): boolean {
-    if (this.#rows.get(row.runId)) return false;
+  /** @throws ARTIFACT_MISSING */
+  checkNew({ row, artifacts }: NewRun): void {
+    if (artifacts && !this.#exists(row.runId)) checkArtifacts(this.#reader, row.runId, artifacts);
+  }
+
+  create(begun: NewRun, workerId?: string): boolean {
+    const { row, record, waits, indexed } = begun;
+    if (this.#exists(row.runId)) return false;
     if (workerId === undefined) this.wakes.ready = true;
     else this.leases.know(workerId);
-    const { workflowId, priority } = row;
-    const queue = row.queue ?? null;
-    const lane = this.#lanes.of({ workflowId, queue, priority, begun: queue !== null && workerId !== undefined });
-    const { lastInsertRowid } = this.#reader
-      .prepare(
-        `INSERT INTO runs (run_id, workflow_id, version, status, paused, node, step, seq, head, wake_at, lane, queue, queue_key,
-           priority, worker_id, epoch, parent_run_id, actor_id, session_id, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-      )
-      .run(
-        row.runId,
-        workflowId,
-        row.version,
-        row.status,
-        row.paused ? 1 : 0,
-        row.node,
-        row.step,
-        row.seq,
-        row.head,
-        notBefore ?? this.#clock.now(),
-        lane,
-        queue,
-        row.queueKey ?? null,
-        priority,
-        workerId ?? null,
-        workerId === undefined ? 0 : 1,
-        row.parentRunId ?? null,
-        row.actorId ?? null,
-        row.sessionId ?? null,
-        row.createdAt,
-        row.updatedAt,
-      );
+    const run = insertRun(this.#reader, this.#lanes, this.#name, row, {
+      wakeAt: beginsAt(begun, this.#clock.now()),
+      workerId: workerId ?? null,
+      epoch: workerId === undefined ? 0 : 1,
+    });
     this.#rows.forget(row.runId);
-    if (Number(lastInsertRowid) > lastRun)
-      throw new AbstractRuntimeError("STORE_UNAVAILABLE", { store: this.#name, problem: "it has no number left for a new run" });
-    this.#reader
-      .prepare("INSERT INTO records VALUES (?, ?, ?)")
-      .run(Number(lastInsertRowid) * seqBits + record.seq, record.header, record.body);
+    holdArtifacts(this.#reader, run, begun.artifacts);
+    this.#reader.prepare("INSERT INTO records VALUES (?, ?, ?)").run(run * seqBits + record.seq, record.header, record.body);
+    if (waits) insertWaits(this.#reader, run, waits);
+    if (indexed) writeIndexed(this.#reader, run, indexed);
     return true;
+  }
+
+  /** What was purged leaves its id taken. */
+  #exists(runId: string): boolean {
+    if (this.#rows.get(runId)) return true;
+    return this.#reader.prepare("SELECT 1 FROM tombstones WHERE run_id = ?").get(runId) !== undefined;
+  }
+
+  /** Everything that changes the tables by itself needs what the calls before it have changed to stand there. */
+  get moves(): Moves {
+    this.#rows.flush();
+    return this.#moves;
+  }
+
+  purge(
+    runIds: readonly string[],
+    note: string | undefined,
+    heads: ReadonlyMap<string, string> | undefined,
+  ): { live: string[]; purged: string[] } {
+    this.#rows.flush();
+    return purge(this.#reader, runIds, note, this.#clock.now(), heads);
+  }
+
+  /** A run as it stands in this transaction. */
+  row(runId: string): Readonly<Cached> | undefined {
+    return this.#rows.get(runId);
   }
 
   commit(transitions: readonly Transition[]): Mail[][] {
@@ -154,7 +175,7 @@ export class Transaction {
   }
 
   /** Whether the transition stands already (S2). @throws CONFLICT */
-  #check({ runId, after, records, lease, release, take, send, start, counters = [] }: Transition): boolean {
+  #check({ runId, after, records, lease, release, take, send, start, counters = [], artifacts }: Transition): boolean {
     const row = this.#rows.get(runId);
     if (!row) throw conflict(runId, "it does not exist");
     // Before everything else: a lost acknowledgement is not a conflict, even if the run has moved on since (S2).
@@ -166,6 +187,8 @@ export class Transaction {
         const obstacle = this.mailbox.obstacle(row.run, id);
         if (obstacle !== undefined) throw conflict(runId, obstacle);
       }
+      checkArtifacts(this.#reader, runId, artifacts);
+      for (const child of start) this.checkNew(child);
       return false;
     }
     // Nothing but a release, of a run that is released: the acknowledgement was lost here, too.
@@ -197,9 +220,12 @@ export class Transaction {
     const base = row.run * seqBits;
     const insert = this.#reader.prepare("INSERT INTO records VALUES (?, ?, ?)");
     for (const { seq, header, body } of transition.records) insert.run(base + seq, header, body);
+    if (transition.dropBefore !== undefined) this.#archive(row.run, transition.dropBefore);
     if (transition.checkpoint) this.#checkpoint(base, transition.checkpoint);
     if (transition.take.length > 0) this.mailbox.take(row.run, transition.take);
     if (transition.waits) this.#waits(row.run, transition.waits);
+    if (transition.indexed) writeIndexed(this.#reader, row.run, transition.indexed);
+    holdArtifacts(this.#reader, row.run, transition.artifacts);
     update(row, transition.row);
     for (const child of transition.start) this.create(child);
     for (const message of transition.send) this.mailbox.deliver(message);
@@ -215,11 +241,7 @@ export class Transaction {
   /** Closed first: an effect may wait again. */
   #waits(run: number, { open, close }: NonNullable<Transition["waits"]>): void {
     for (const effectId of close) this.#reader.prepare("DELETE FROM waits WHERE run = ? AND effect_id = ?").run(run, effectId);
-    for (const { effectId, waitKey, reason, since, until } of open) {
-      this.#reader
-        .prepare("INSERT OR REPLACE INTO waits VALUES (?, ?, ?, ?, ?, ?)")
-        .run(run, effectId, waitKey, reason, since, until ?? null);
-    }
+    insertWaits(this.#reader, run, open);
   }
 
   /**
@@ -239,6 +261,13 @@ export class Transaction {
     this.leases.handBack(row);
     if (row.wake_at !== null && row.wake_at <= this.#clock.now()) this.wakes.ready = true;
     return [];
+  }
+
+  #archive(run: number, before: number): void {
+    const [first, kept] = [run * seqBits, run * seqBits + before];
+    this.#reader.prepare("DELETE FROM records WHERE id >= ? AND id < ?").run(first, kept);
+    this.#reader.prepare("DELETE FROM checkpoints WHERE id >= ? AND id < ?").run(first, kept);
+    this.#reader.prepare("UPDATE runs SET archived_before = ? WHERE run = ?").run(before, run);
   }
 
   #checkpoint(base: number, { seq, ordinal, text }: Checkpoint): void {

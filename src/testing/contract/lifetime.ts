@@ -30,6 +30,13 @@ export const lifetimeCases: Record<string, Case> = {
       store.records(runId, 0, 1),
       store.checkpoints(runId),
       store.query({}),
+      store.count({}),
+      store.putArtifact({ id: "a", sizeBytes: 0, contentType: "text/plain", tags: {}, createdAt: 0, blob: "b" }, { pinMs: 0 }),
+      store.keepArtifact("a", { pinMs: 0 }),
+      store.artifact("a"),
+      store.artifacts({}),
+      store.dropArtifacts(runId),
+      store.sweepArtifacts(1),
       store.counter("c"),
       store.stats(),
     ];

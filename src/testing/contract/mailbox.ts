@@ -16,6 +16,18 @@ export const mailboxCases: Record<string, Case> = {
     same(await world.store.mail(holder.runId, 0), mail);
   },
 
+  async "S4: a message keeps who sent it, which is no part of its content"(world) {
+    const { runId } = await world.parked();
+    const sent = message(runId, { actorId: "ada" });
+    await world.store.deliver([sent]);
+    assert.deepEqual(await world.store.deliver([{ ...sent, actorId: "bob" }]), [{ kind: "duplicate", same: true }]);
+    assert.deepEqual(
+      (await world.store.mail(runId, 0)).map(({ actorId }) => actorId),
+      ["ada"],
+    );
+    assert.equal((await world.load(runId)).mail[0]?.actorId, "ada");
+  },
+
   async "S4: messages keep the order of their arrival, across calls and runs"(world) {
     const [a, b] = [await world.parked(), await world.parked()];
     const send = (...ids: [Holder, string][]) => world.store.deliver(ids.map(([{ runId }, id]) => message(runId, { id })));

@@ -1,7 +1,7 @@
-/** Lists of runs, and counts of them. */
+/** Lists of runs: what each filter finds. */
 import assert from "node:assert/strict";
-import type { RunPage, RunQuery } from "../../kernel/store.ts";
-import { type Case, failing, finish, minute, park, same, stored } from "./world.ts";
+import type { RunPage, RunQuery, Scalar } from "../../kernel/store.ts";
+import { type Case, finish, goOn, park, type RunOptions, same, stored, type World } from "./world.ts";
 
 export const queryCases: Record<string, Case> = {
   async "query: filters by status, workflow, wait and parent, each and together"(world) {
@@ -44,60 +44,6 @@ export const queryCases: Record<string, Case> = {
     same(await world.store.query({}), {
       runs: [{ ...(await world.load(holder.runId)).row, waits: [], holder: holder.lease.workerId }],
     });
-  },
-
-  async "query: newest first, or oldest first; a page tells how to get the next one"(world) {
-    const runIds = ["1", "2", "3", "4", "5", "6", "7"];
-    for (const runId of runIds) {
-      await world.store.create([stored(world.newRun({ runId }))]);
-      await world.clock.advance(1);
-    }
-    const pages = async (query: RunQuery): Promise<string[][]> => {
-      const found: string[][] = [];
-      let page: RunPage | undefined;
-      do {
-        page = await world.store.query({ ...query, cursor: page?.next });
-        found.push(page.runs.map(({ runId }) => runId));
-      } while (page.next !== undefined);
-      return found;
-    };
-    assert.deepEqual(await pages({ limit: 3 }), [["7", "6", "5"], ["4", "3", "2"], ["1"]]);
-    assert.deepEqual(await pages({ limit: 3, order: "oldest" }), [["1", "2", "3"], ["4", "5", "6"], ["7"]]);
-    assert.deepEqual(await pages({ limit: 7 }), [[...runIds].reverse()]);
-    assert.deepEqual(await pages({ order: "newest", limit: 4, workflowId: "work" }), [
-      ["7", "6", "5", "4"],
-      ["3", "2", "1"],
-    ]);
-    const first = await world.store.query({ limit: 2 });
-    await world.store.create([stored(world.newRun({ runId: "8" }))]);
-    const second = await world.store.query({ limit: 2, cursor: first.next });
-    assert.deepEqual(
-      second.runs.map(({ runId }) => runId),
-      ["5", "4"],
-    );
-  },
-
-  async "query: runs created at one moment are all on some page, once"(world) {
-    const runs = Array.from({ length: 9 }, () => stored(world.newRun()));
-    await world.store.create(runs);
-    const found: string[] = [];
-    let cursor: string | undefined;
-    do {
-      const page = await world.store.query({ limit: 2, cursor });
-      found.push(...page.runs.map(({ runId }) => runId));
-      cursor = page.next;
-    } while (cursor !== undefined);
-    assert.deepEqual(found.sort(), runs.map(({ row }) => row.runId).sort());
-  },
-
-  async "query: a page has 100 runs by default, and at most 1,000"(world) {
-    await world.store.create(Array.from({ length: 1_001 }, () => stored(world.newRun())));
-    const byDefault = await world.store.query({});
-    assert.deepEqual([byDefault.runs.length, byDefault.next !== undefined], [100, true]);
-    const most = await world.store.query({ limit: 5_000 });
-    assert.deepEqual([most.runs.length, most.next !== undefined], [1_000, true]);
-    const rest = await world.store.query({ limit: 5_000, cursor: most.next });
-    assert.deepEqual([rest.runs.length, rest.next], [1, undefined]);
   },
 
   async "query: filters by queue, and by whether a run is blocked"(world) {
@@ -164,40 +110,91 @@ export const queryCases: Record<string, Case> = {
     );
   },
 
-  async "stats: counts runs by status, what is due and since when, what is blocked, and live workers"(world) {
-    const { sizeBytes: _, ...none } = await world.store.stats();
-    assert.deepEqual(none, { runs: 0, byStatus: {}, due: 0, queues: {}, blocked: 0, quarantined: 0, workers: 0 });
-    const now = world.clock.now();
-    const worker = await world.worker();
-    await world.parked({}, worker);
-    await world.held({}, worker);
-    const [ended, failed] = [await world.held({}, worker), await world.held({}, worker)];
-    await world.store.commit(
-      [ended, failed].map((holder, i) => holder.next([i === 0 ? finish() : failing()], { release: true })),
-    );
-    const block = { code: "X", problem: "", fingerprint: "code 1", quarantine: false };
-    for (const quarantine of [false, true]) {
-      const holder = await world.held({}, worker);
-      await world.store.release(holder.runId, holder.lease, { blocked: { ...block, quarantine } });
-    }
-    await world.store.create([
-      stored(world.newRun({ workflowId: "unknown" }), now + 5),
-      stored(world.newRun({ queue: "nobody's", priority: 3 }), now + 7),
-      stored(world.newRun(), now + 9),
-    ]);
-    await world.clock.advance(7);
-    const { sizeBytes: __, ...stats } = await world.store.stats();
-    assert.deepEqual(stats, {
-      runs: 9,
-      byStatus: { waiting: 1, running: 6, completed: 1, failed: 1 },
-      due: 1,
-      oldestDueAt: now + 5,
-      queues: { "nobody's": { due: 1, oldestDueAt: now + 7 } },
-      blocked: 2,
-      quarantined: 1,
-      workers: 1,
-    });
-    await world.clock.advance(minute);
-    assert.equal((await world.store.stats()).workers, 0);
+  async "query: filters by one of several workflows, by version, session and actor"(world) {
+    const options: RunOptions[] = [
+      { workflowId: "a", sessionId: "s", actorId: "ada" },
+      { workflowId: "b", sessionId: "s", actorId: "bob" },
+      { workflowId: "c", sessionId: "t", actorId: "ada" },
+      { workflowId: "a" },
+    ];
+    const runs = options.map((one, i) => stored(world.newRun({ runId: String(i), ...one })));
+    (runs[3] as (typeof runs)[number]).row.version = "2";
+    await world.store.create(runs);
+    const find = finder(world);
+    assert.deepEqual(await find({ workflowId: ["a", "c"] }), ["0", "2", "3"]);
+    assert.deepEqual(await find({ workflowId: ["c", "c", "none"] }), ["2"]);
+    assert.deepEqual(await find({ workflowId: [] }), []);
+    assert.deepEqual(await find({ workflowId: Array.from({ length: 40 }, (_, i) => (i === 39 ? "b" : `x${i}`)) }), ["1"]);
+    assert.deepEqual(await find({ version: "2" }), ["3"]);
+    assert.deepEqual(await find({ version: "1", workflowId: "a" }), ["0"]);
+    assert.deepEqual(await find({ sessionId: "s" }), ["0", "1"]);
+    assert.deepEqual(await find({ actorId: "ada" }), ["0", "2"]);
+    assert.deepEqual(await find({ actorId: "ada", sessionId: "t" }), ["2"]);
+    assert.deepEqual(await find({ sessionId: "" }), []);
+    assert.deepEqual(await find({ actorId: "eve" }), []);
+  },
+
+  async "query: filters by all of several tags, which a run has from its beginning and keeps after its end"(world) {
+    const plain = await world.held({ runId: "plain" });
+    const one = await world.held({ runId: "one", tags: ["vip"] });
+    const both = await world.held({ runId: "both", tags: ["vip", "eu", "100 %", "'"] });
+    const find = finder(world);
+    assert.deepEqual(await find({ tags: ["vip"] }), ["both", "one"]);
+    assert.deepEqual(await find({ tags: ["vip", "eu"] }), ["both"]);
+    assert.deepEqual(await find({ tags: ["eu", "vip", "eu"] }), ["both"]);
+    assert.deepEqual(await find({ tags: ["'", "100 %"] }), ["both"]);
+    assert.deepEqual(await find({ tags: ["VIP"] }), []);
+    assert.deepEqual(await find({ tags: ["vi"] }), []);
+    assert.deepEqual(await find({ tags: ["vip", "us"] }), []);
+    assert.deepEqual(await find({ tags: [] }), ["both", "one", "plain"]);
+    const child = stored(world.newRun({ runId: "child", tags: ["eu"], parent: { runId: "plain", effectId: "1" } }));
+    await world.store.commit([plain.next([goOn()], { start: [child] }), one.next([goOn()]), both.next([finish()])]);
+    assert.deepEqual(await find({ tags: ["eu"] }), ["both", "child"]);
+    const listed = (await world.store.query({ tags: ["eu"], order: "oldest" })).runs.map(({ tags }) => tags);
+    assert.deepEqual(listed, [["vip", "eu", "100 %", "'"], ["eu"]]);
+    assert.deepEqual((await world.load("both")).row.tags, ["vip", "eu", "100 %", "'"]);
+    assert.equal((await world.load("plain")).row.tags, undefined);
+  },
+
+  async "query: filters by indexed vars as they stand now; 1, a text of it and true are three values"(world) {
+    const index = ["note", "order.id"];
+    const values = [1, "1", true, "true", 1.5, "", "a'b", "\u0000", "é", -1e21] as Scalar[];
+    const holders = [];
+    for (const [i, id] of values.entries()) holders.push(await world.held({ runId: `r${i}`, index, vars: { order: { id } } }));
+    await world.held({ runId: "not indexed", vars: { order: { id: 1 } } });
+    await world.held({ runId: "no scalar", index, vars: { order: { id: [1] } } });
+    const find = finder(world);
+    for (const [i, value] of values.entries()) assert.deepEqual(await find({ vars: { "order.id": value } }), [`r${i}`]);
+    for (const value of [0, "11", false, "e\u0301"]) assert.deepEqual(await find({ vars: { "order.id": value } }), []);
+    assert.deepEqual(await find({ vars: { "order.id": 1, note: 1 } }), []);
+    assert.deepEqual(await find({ vars: { order: 1 } }), []);
+    const [first, second] = holders as [(typeof holders)[number], (typeof holders)[number]];
+    await world.store.commit([first.next([goOn(5)]), second.next([goOn("5")])]);
+    assert.deepEqual(await find({ vars: { note: 5 } }), ["r0"]);
+    assert.deepEqual(await find({ vars: { "order.id": 1, note: 5 } }), ["r0"]);
+    await world.store.commit([first.next([goOn("5")]), second.next([goOn([5])])]);
+    assert.deepEqual(await find({ vars: { note: 5 } }), []);
+    assert.deepEqual(await find({ vars: { note: "5" } }), ["r0"]);
+    await world.store.commit([first.next([finish()], { release: true })]);
+    assert.deepEqual(await find({ vars: { note: "5" }, status: "completed" }), ["r0"]);
+    const child = stored(world.newRun({ runId: "child", index, vars: { note: "5" } }));
+    await world.store.commit([second.next([goOn(6)], { start: [child] })]);
+    assert.deepEqual(await find({ vars: { note: "5" } }), ["child", "r0"]);
+    assert.deepEqual(await find({ vars: {} }), ["child", "no scalar", "not indexed", ...values.map((_, i) => `r${i}`)]);
+  },
+
+  async "query: a commit that was made already does not bring back indexed vars that have changed since"(world) {
+    const holder = await world.held({ runId: "r", index: ["note"], vars: {} });
+    const first = holder.next([goOn(1)]);
+    await world.store.commit([first]);
+    await world.store.commit([holder.next([goOn(2)])]);
+    await world.store.commit([first]);
+    const find = finder(world);
+    assert.deepEqual([await find({ vars: { note: 1 } }), await find({ vars: { note: 2 } })], [[], ["r"]]);
   },
 };
+
+/** The ids that a query finds on its first page, sorted. */
+function finder(world: World): (query: RunQuery) => Promise<string[]> {
+  return async (query) => (await world.store.query(query)).runs.map(({ runId }) => runId).sort();
+}

@@ -8,7 +8,7 @@ import { fold, restore } from "../../kernel/fold.ts";
 import type { Json, JsonObject } from "../../kernel/json.ts";
 import { complete, goto } from "../../kernel/plan.ts";
 import { encodeRecord, type RecordDraft } from "../../kernel/record.ts";
-import { encodeState, openWaits, rowOf, type RunState, type WaitReason } from "../../kernel/run.ts";
+import { encodeState, indexedOf, openWaits, rowOf, type RunState, type WaitReason } from "../../kernel/run.ts";
 import type { Capability, Checkpoint, Lease, Loaded, Message, NewRun, Store, Transition } from "../../kernel/store.ts";
 import { defineWorkflow } from "../../kernel/workflow.ts";
 import type { TestClock } from "../clock.ts";
@@ -24,6 +24,9 @@ export interface RunOptions {
   queue?: string;
   queueKey?: string;
   priority?: number;
+  tags?: string[];
+  /** Paths of the vars that queries find it by. */
+  index?: string[];
   actorId?: string;
   sessionId?: string;
 }
@@ -46,10 +49,11 @@ export class World {
   }
 
   /** A run that is not stored yet. */
-  newRun({ runId = this.ids.id(), workflowId = "work", parent, ...options }: RunOptions = {}): Begun {
+  newRun({ runId = this.ids.id(), workflowId = "work", parent, index, ...options }: RunOptions = {}): Begun {
     const workflow = defineWorkflow({
       id: workflowId,
       entry: "work",
+      ...(index ? { index } : {}),
       nodes: { work: () => goto("rest"), rest: () => complete() },
     });
     const link = parent ? { parent: { ...parent, depth: 1 } } : {};
@@ -134,6 +138,7 @@ export class Holder {
   next(drafts: readonly RecordDraft[], options: Partial<Transition> = {}): Transition {
     const { runId, seq: after } = this.state;
     const waited = new Set(openWaits(this.state).map(({ effectId }) => effectId));
+    const before = indexedOf(this.state);
     const records = drafts.map((draft) => {
       const { seq, head, step, node, actorId } = this.state;
       const place = { runId, seq: seq + 1, prev: head, at: this.#clock.now(), step, node, actorId };
@@ -145,6 +150,9 @@ export class Holder {
     const waiting = openWaits(this.state);
     const open = waiting.filter(({ effectId }) => !waited.delete(effectId));
     const waits = open.length > 0 || waited.size > 0 ? { waits: { open, close: [...waited] } } : {};
+    const now = indexedOf(this.state);
+    const changed = Object.keys({ ...before, ...now }).filter((path) => before[path] !== now[path]);
+    const indexed = Object.fromEntries(changed.map((path) => [path, now[path] ?? null]));
     return {
       runId,
       lease: { ...this.lease },
@@ -152,6 +160,7 @@ export class Holder {
       records,
       row,
       ...waits,
+      ...(changed.length > 0 ? { indexed } : {}),
       take: [],
       send: [],
       start: [],
@@ -176,11 +185,12 @@ export interface Parking {
   effectId?: string;
   waitKey: string;
   reason?: WaitReason;
+  since?: number;
   until?: number;
 }
 
-export function park({ effectId = "1", waitKey, reason = "event", until }: Parking): RecordDraft {
-  const wait = { reason, waitKey, since: 0, ...(until === undefined ? {} : { until }) };
+export function park({ effectId = "1", waitKey, reason = "event", since = 0, until }: Parking): RecordDraft {
+  const wait = { reason, waitKey, since, ...(until === undefined ? {} : { until }) };
   return { kind: "parked", effectId, data: { intent: { type: "wait_event", payload: null, nextNode: "work" }, wait } };
 }
 
@@ -216,8 +226,8 @@ export function foldedOf(loaded: Loaded): RunState {
 }
 
 /** What `create` takes, without the state that `newRun` gives beside it. */
-export function stored({ row, record }: NewRun, notBefore?: number): NewRun {
-  return { row, record, ...(notBefore === undefined ? {} : { notBefore }) };
+export function stored({ row, record, indexed }: NewRun, notBefore?: number): NewRun {
+  return { row, record, ...(indexed ? { indexed } : {}), ...(notBefore === undefined ? {} : { notBefore }) };
 }
 
 /** Equal as data: a member that is undefined counts as missing. */

@@ -54,8 +54,8 @@ export interface SimulateOptions {
   handlers?: Readonly<Record<string, Handler>>;
   /** Checks of your own, made when all runs of a seed have ended. */
   invariants?: SimulationInvariant | readonly SimulationInvariant[];
-  /** Makes the store under test, which must keep to `clock` and to nothing else. Default: `memoryStore`. */
-  store?: (options: { clock: Clock }) => Store;
+  /** Makes an empty store for each seed, which must keep to `clock` and to nothing else; it is closed afterwards. Default: `memoryStore`. */
+  store?: (options: { clock: Clock }) => Store | Promise<Store>;
   /** When the world becomes calm, in milliseconds of virtual time. Default: 60,000. */
   calmMs?: number;
   /** Longest virtual time of a seed, in milliseconds. Default: two years. */

@@ -36,6 +36,7 @@ export interface Surroundings {
   latencyMs: number;
   schedule: readonly SimulatedFault[];
   /** As in `Store`. */
+  blobs: Store["blobs"];
   hear(heard: () => void): () => void;
   /** Whether faults strike: not any more once the world is calm. */
   faulty(): boolean;
@@ -153,7 +154,9 @@ export class Worker {
   // ---- The store as this process sees it ----------------------------------------------------------------------------
 
   #storeOf(process: SimulatedProcess): Store {
-    const store = wrapStore("simulated", (method, args) => this.#call(process, method, args));
+    const store = wrapStore({ name: "simulated", blobs: this.#around.blobs }, (method, args) =>
+      this.#call(process, method, args),
+    );
     // Hints come late, or not at all: in a third of the seeds nobody hears anything.
     const { seed, time, hear, latencyMs } = this.#around;
     if (randomOf(seed, "hints").chance(0.33)) return store;
