@@ -1,0 +1,219 @@
+/** Everything the store answers without writing, but for lists. */
+import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
+import { type StoredRecord, sha256 } from "../../kernel/record.ts";
+import type { RunRow, RunStatus } from "../../kernel/run.ts";
+import type { Blocked, Checkpoint, Loaded, Mail, Moving } from "../../kernel/store.ts";
+import { type MailRow, mailOf } from "./answers.ts";
+import type { PostgresClient, Statements } from "./connection.ts";
+import { arrayOf, decoded, encode } from "./encode.ts";
+
+/** A row of `runs`. */
+export interface RunTableRow {
+  run: number;
+  run_id: string;
+  workflow_id: string;
+  version: string;
+  status: RunStatus;
+  paused: boolean;
+  node: string;
+  step: number;
+  seq: number;
+  head: string;
+  wake_at: number | null;
+  queue: string | null;
+  queue_key: string | null;
+  priority: number;
+  error: string | null;
+  worker_id: string | null;
+  epoch: number;
+  blocked: string | null;
+  archived_before: number | null;
+  moving_token: string | null;
+  moving_phase: Moving["phase"] | null;
+  moving_to: string | null;
+  moving_wake_at: number | null;
+  /** A JSON list. */
+  tags: string | null;
+  parent_run_id: string | null;
+  actor_id: string | null;
+  session_id: string | null;
+  created_at: number;
+  updated_at: number;
+}
+
+/** A run, or why it cannot be read. */
+export type LoadedOrNot = { runId: string } & ({ loaded: Loaded } | { error: AbstractRuntimeError<"RECORD_CORRUPT"> });
+
+interface Part {
+  what: "run" | "checkpoint" | "record" | "mail";
+  of_run: string;
+  seq: number;
+  a: string;
+  b: string | null;
+}
+
+const latest = 2 ** 31 - 1;
+
+export class Reader {
+  readonly #statements: Statements;
+
+  constructor(statements: Statements) {
+    this.#statements = statements;
+  }
+
+  /** Runs that exist, in the order in which they are asked for. */
+  async load(
+    client: PostgresClient,
+    now: number | undefined,
+    runIds: readonly string[],
+    { at = latest, whole = false }: { at?: number; whole?: boolean } = {},
+  ): Promise<LoadedOrNot[]> {
+    const values = [now, arrayOf(runIds), Math.min(at, latest), whole];
+    const parts = new Map<string, Part[]>();
+    for (const part of await this.#statements.rows<Part>(client, "SELECT * FROM ~load($1, $2, $3, $4)", values)) {
+      const ofRun = parts.get(part.of_run);
+      if (ofRun) ofRun.push(part);
+      else parts.set(part.of_run, [part]);
+    }
+    return runIds.flatMap((runId) => {
+      const ofRun = parts.get(runId);
+      if (!ofRun) return [];
+      try {
+        return { runId, loaded: intact(runId, ofRun[0]?.seq ?? 0, () => loadedOf(runId, ofRun, at)) };
+      } catch (error) {
+        if (isError(error, "RECORDS_ARCHIVED")) throw error;
+        return { runId, error: error as AbstractRuntimeError<"RECORD_CORRUPT"> };
+      }
+    });
+  }
+
+  async records(client: PostgresClient, runId: string, from: number, limit: number): Promise<StoredRecord[]> {
+    if (limit <= 0) return [];
+    const sql = `SELECT r.archived_before, d.seq, d.header, d.body FROM ~runs r
+      LEFT JOIN ~records d ON d.run = r.run AND d.seq BETWEEN $2 AND $3 WHERE r.run_id = $1 ORDER BY d.seq`;
+    const to = Math.min(from + limit - 1, latest);
+    const rows = await this.#statements.rows(client, sql, [encode(runId), Math.max(from, 0), to]);
+    const before = (rows[0]?.archived_before as number | null | undefined) ?? 0;
+    if (from < before) throw archived(runId, from, before);
+    return rows
+      .filter(({ seq }) => seq !== null)
+      .map(({ seq, header, body }) => recordOf(seq as number, header as string, body as string | null));
+  }
+
+  async checkpoints(client: PostgresClient, runId: string): Promise<Checkpoint[]> {
+    const sql = `SELECT c.seq, c.ordinal, c.state FROM ~runs r JOIN ~checkpoints c ON c.run = r.run
+      WHERE r.run_id = $1 ORDER BY c.seq`;
+    const rows = await this.#statements.rows<{ seq: number; ordinal: number; state: string }>(client, sql, [encode(runId)]);
+    return rows.map(({ seq, ordinal, state }) => ({ seq, ordinal, text: state }));
+  }
+
+  async mail(client: PostgresClient, runId: string, after: number): Promise<Mail[]> {
+    const sql = `SELECT r.seq, m.position, m.id, m.kind, m.key, m.payload, m.at, m.actor_id FROM ~runs r JOIN ~mailbox m ON m.run = r.run
+      WHERE r.run_id = $1 AND m.position > $2 AND m.payload IS NOT NULL ORDER BY m.position`;
+    const rows = await this.#statements.rows(client, sql, [encode(runId), after]);
+    return rows.map((row) =>
+      mailOf([row.position, row.id, row.kind, row.key, row.payload, row.at, row.actor_id] as MailRow, runId, row.seq as number),
+    );
+  }
+
+  async news(client: PostgresClient, workerId: string, after: number): Promise<{ runIds: string[]; position: number }> {
+    const sql = "SELECT array_to_json(run_ids)::text AS run_ids, last FROM ~news($1, $2)";
+    const [row] = await this.#statements.rows(client, sql, [encode(workerId), after]);
+    return { runIds: textsOf(row?.run_ids), position: row?.last as number };
+  }
+
+  async counter(client: PostgresClient, name: string): Promise<number> {
+    const [row] = await this.#statements.rows(client, "SELECT value FROM ~counters WHERE name = $1", [encode(name)]);
+    return (row?.value as number | undefined) ?? 0;
+  }
+}
+
+/** Texts that came as one JSON array. */
+export function textsOf(json: unknown): string[] {
+  return decoded(json as string) as string[];
+}
+
+function recordOf(seq: number, header: string, body: string | null): StoredRecord {
+  // The hash is not stored: it is a function of the header, whose text is.
+  return { seq, hash: sha256(header), header, body };
+}
+
+function loadedOf(runId: string, parts: readonly Part[], at: number): Loaded {
+  const [first] = parts as [Part];
+  const row = decoded(first.a) as RunTableRow;
+  const checkpoint = parts.find(({ what }) => what === "checkpoint");
+  const before = row.archived_before ?? 0;
+  const last = Math.min(at, row.seq);
+  if (!checkpoint && last < before) throw archived(runId, last, before);
+  return {
+    row: runRow(row),
+    ...(checkpoint ? { checkpoint: { seq: checkpoint.seq, ordinal: Number(checkpoint.b), text: checkpoint.a } } : {}),
+    tail: parts.filter(({ what }) => what === "record").map(({ seq, a, b }) => recordOf(seq, a, b)),
+    mail: parts.filter(({ what }) => what === "mail").map(({ a }) => mailOf(decoded(a) as MailRow, runId, row.seq)),
+    ...(row.worker_id === null ? {} : { lease: { workerId: row.worker_id, epoch: row.epoch } }),
+    ...(row.archived_before === null ? {} : { archivedBefore: row.archived_before }),
+    ...(row.moving_token === null ? {} : { moving: movingOf(row) as Moving }),
+    ...(row.blocked === null ? {} : { blocked: JSON.parse(row.blocked) as Blocked }),
+    now: Number(first.b),
+  };
+}
+
+export function runRow(row: RunTableRow): RunRow {
+  return {
+    runId: row.run_id,
+    workflowId: row.workflow_id,
+    version: row.version,
+    status: row.status,
+    paused: row.paused,
+    node: row.node,
+    step: row.step,
+    seq: row.seq,
+    head: row.head,
+    wakeAt: row.wake_at,
+    ...(row.queue === null ? {} : { queue: row.queue }),
+    ...(row.queue_key === null ? {} : { queueKey: row.queue_key }),
+    priority: row.priority,
+    ...(row.error === null ? {} : { error: JSON.parse(row.error) }),
+    ...(row.parent_run_id === null ? {} : { parentRunId: row.parent_run_id }),
+    ...(row.tags === null ? {} : { tags: JSON.parse(row.tags) }),
+    ...(row.actor_id === null ? {} : { actorId: row.actor_id }),
+    ...(row.session_id === null ? {} : { sessionId: row.session_id }),
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  };
+}
+
+export function movingOf({ moving_token, moving_phase, moving_to }: RunTableRow): Moving | undefined {
+  if (moving_token === null) return undefined;
+  return { token: moving_token, phase: moving_phase as Moving["phase"], to: moving_to as string };
+}
+
+function archived(runId: string, seq: number, before: number): AbstractRuntimeError<"RECORDS_ARCHIVED"> {
+  return new AbstractRuntimeError("RECORDS_ARCHIVED", { runId, seq, before });
+}
+
+/** A block that cannot be read keeps its run from being driven all the same. */
+export function blockOf(text: string): Blocked {
+  const problem = "what the store says of its block cannot be read";
+  return (readable(text) as Blocked | undefined) ?? { code: "RECORD_CORRUPT", problem, fingerprint: "", quarantine: true };
+}
+
+/** Undefined when it is not JSON. */
+export function readable(text: string | null): unknown {
+  try {
+    return text === null ? undefined : JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Reads something of one run. What the server gives and we cannot read is damage to that run alone. @throws RECORD_CORRUPT */
+export function intact<T>(runId: string, seq: number, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof AbstractRuntimeError) throw error;
+    const problem = `the store holds what cannot be read: ${error instanceof Error ? error.message : String(error)}`;
+    throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq, problem }, error);
+  }
+}
