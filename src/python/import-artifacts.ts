@@ -1,0 +1,91 @@
+/** Artifacts of the Python package. Ours have other ids: the old one is kept as a tag, and references in vars find it by that. */
+import { pythonTag } from "../kernel/artifact.ts";
+import { isObject, type Json } from "../kernel/json.ts";
+import type { ArtifactKeeper } from "../kernel/artifact.ts";
+import { problemOf } from "./blame.ts";
+import { openPlain, type PythonDirectory } from "./directory.ts";
+
+export interface ImportedArtifact {
+  /** As in `{"$artifact": ...}`. */
+  pythonId: string;
+  /** SHA-256 of the bytes. */
+  id: string;
+  sizeBytes: number;
+}
+
+/** The tag that holds a part of the old metadata which the artifact here does not have. */
+export function metadataTag(pythonId: string, key: "run_id" | "created_at" | "content_type"): string {
+  return `${pythonTag(pythonId)}:${key}`;
+}
+
+/** Until somebody deletes them: what Python stored for no run is held by none here. */
+const forEverMs = 100 * 365 * 86_400_000;
+
+export async function importArtifacts(artifacts: ArtifactKeeper, found: PythonDirectory): Promise<ImportedArtifact[]> {
+  const imported: ImportedArtifact[] = [];
+  for (const [pythonId, { metadata, path }] of found.artifacts) {
+    try {
+      const tags = { ...metadata.tags, [pythonTag(pythonId)]: "artifact" };
+      for (const key of ["run_id", "created_at", "content_type"] as const) {
+        const value = metadata[key];
+        if (value !== null) tags[metadataTag(pythonId, key)] = value;
+      }
+      // Any text was one there.
+      const contentType = /^[\x20-\x7e]{1,255}$/.test(metadata.content_type) ? metadata.content_type : "application/octet-stream";
+      const { id, sizeBytes } = await artifacts.putFor(chunksOf(path), { contentType, tags }, forEverMs);
+      imported.push({ pythonId, id, sizeBytes });
+    } catch (error) {
+      found.problems.push({ file: `artifacts/${pythonId}.bin`, code: "PYTHON_FILE_INVALID", problem: problemOf(error) });
+    }
+  }
+  return imported;
+}
+
+/** Ids of ours. */
+export interface ArtifactIndex {
+  byOldId: Map<string, string>;
+  /** Those that Python had stored for it. */
+  byRun: Map<string, string[]>;
+}
+
+export function indexOf(artifacts: readonly ImportedArtifact[], found: PythonDirectory): ArtifactIndex {
+  const index: ArtifactIndex = { byOldId: new Map(), byRun: new Map() };
+  for (const { pythonId, id } of artifacts) {
+    index.byOldId.set(pythonId, id);
+    const runId = found.artifacts.get(pythonId)?.metadata.run_id;
+    if (!runId) continue;
+    const stored = index.byRun.get(runId) ?? [];
+    stored.push(id);
+    index.byRun.set(runId, stored);
+  }
+  return index;
+}
+
+/** The ids of ours that a state refers to by their old ones, or that were stored for its run. */
+export function artifactsOf(runId: string, state: Json, { byOldId, byRun }: ArtifactIndex): string[] {
+  const ids = [...(byRun.get(runId) ?? [])];
+  const walk = (value: Json): void => {
+    if (Array.isArray(value)) value.forEach(walk);
+    else if (isObject(value)) {
+      const { $artifact: reference } = value;
+      const id = typeof reference === "string" ? byOldId.get(reference) : undefined;
+      if (id !== undefined) ids.push(id);
+      Object.values(value).forEach(walk);
+    }
+  };
+  if (byOldId.size > 0) walk(state);
+  return ids;
+}
+
+async function* chunksOf(path: string): AsyncIterable<Uint8Array> {
+  const file = await openPlain(path);
+  try {
+    for (;;) {
+      const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(65_536), 0, 65_536);
+      if (bytesRead === 0) return;
+      yield buffer.subarray(0, bytesRead);
+    }
+  } finally {
+    await file.close();
+  }
+}
