@@ -62,9 +62,20 @@ export type { ScheduleOptions } from "./runtime/schedule-spec.ts";
 export type { ScheduleSpec } from "./runtime/schedule-workflow.ts";
 export type { Schedule, Schedules } from "./runtime/schedules.ts";
 export type { SchedulerOptions } from "./runtime/scheduler.ts";
+export type { ArchivedLedger } from "./runtime/archive-ledger.ts";
+export type { Exported } from "./runtime/export-runs.ts";
+export type { Imported } from "./runtime/import-runs.ts";
+export { type Moved, type MoveOptions, moveRuns, undoMove } from "./runtime/move.ts";
+export type { Purged, PurgeQuery } from "./runtime/retention.ts";
 export type { RuntimeEvents, RuntimeProblem } from "./runtime/events.ts";
 export type { Counters, Health } from "./runtime/health.ts";
 export type { CheckReport, Incompatibility } from "./runtime/check.ts";
+export type { DiffWait, PointInRun, RunDiff } from "./runtime/diff.ts";
+export type { ForkOptions } from "./runtime/fork.ts";
+export type { RunPoint } from "./runtime/moments.ts";
+export type { Replay, ReplayEffects, ReplayEnd, ReplayHandler, ReplayOptions } from "./runtime/replay.ts";
+export type { Came, ReplayDifference } from "./runtime/replay-difference.ts";
+export type { Snapshot, SnapshotOptions, Snapshots } from "./runtime/snapshots.ts";
 export type { RunTree } from "./runtime/tree.ts";
 export type { Verification } from "./runtime/verify.ts";
 export type { Run } from "./runtime/view.ts";
@@ -78,8 +89,39 @@ export type { Patch, PatchOperation } from "./kernel/patch.ts";
 export type { Limits } from "./kernel/execute.ts";
 export type { Clock, Ids, Timer } from "./kernel/clock.ts";
 
+// Artifacts
+export { artifactRef, getArtifactId, isArtifactRef } from "./kernel/artifact.ts";
+export type {
+  ArtifactAccess,
+  ArtifactContent,
+  ArtifactMetadata,
+  ArtifactRef,
+  OpenArtifact,
+  PutOptions,
+} from "./kernel/artifact.ts";
+export type { Artifacts, LoadedArtifact } from "./artifacts/artifacts.ts";
+export type { Swept } from "./artifacts/sweep.ts";
+export type { ArtifactRow, BlobStore } from "./kernel/store.ts";
+
 // Stores
-export type { Blocked, ListedRun, QueueLimits, RunPage, RunQuery, Store, StoreStats } from "./kernel/store.ts";
+export type {
+  Blocked,
+  CountBy,
+  ListedRun,
+  Moving,
+  QueueLimits,
+  RunCount,
+  RunPage,
+  RunQuery,
+  SnapshotQuery,
+  SnapshotRow,
+  Store,
+  StoreStats,
+} from "./kernel/store.ts";
+
+// Actors
+export { ActorFingerprint } from "./python/fingerprint.ts";
+export type { ActorOptions } from "./python/fingerprint.ts";
 
 // Errors
 export { AbstractRuntimeError, isError, nearest } from "./kernel/errors.ts";

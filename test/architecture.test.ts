@@ -23,17 +23,18 @@ interface Layer {
 
 const layers: Record<string, Layer> = {
   kernel: { packages: ["mutative", "@standard-schema/spec"] },
-  stores: { folders: ["kernel"], packages: [] },
-  runtime: { folders: ["kernel"], onDemand: ["stores/sqlite/index.ts"] },
+  stores: { folders: ["kernel"], packages: ["pg"] },
+  runtime: { folders: ["kernel", "artifacts"], onDemand: ["stores/sqlite/index.ts"] },
   provenance: { folders: ["kernel"] },
-  artifacts: { folders: ["kernel"] },
+  artifacts: { folders: ["kernel", "stores"] },
+  python: { folders: ["kernel", "artifacts"], packages: ["lossless-json"] },
   integrations: { entryPoints: true },
   worker: { entryPoints: true },
   server: { entryPoints: true },
   client: { entryPoints: true },
   cli: { entryPoints: true },
   testing: { folders: ["kernel"], entryPoints: true },
-  "index.ts": { folders: ["kernel", "runtime", "stores", "provenance", "artifacts"] },
+  "index.ts": { folders: ["kernel", "runtime", "stores", "provenance", "artifacts", "python"] },
 };
 
 const manifest = JSON.parse(readFileSync("package.json", "utf8"));

@@ -198,6 +198,15 @@ test("signal comes early, counts once, and emit reaches those that wait", () => 
   ]);
 });
 
+test("transactions: an order is there exactly if its run is, and the last lamp is reserved once", () => {
+  expect(run("transactions.ts")).toEqual([
+    expect.stringMatching(/^(first|second) \{ got: 'lamp' \}$|^first \{ got: null, why: 'no lamp is left' \}$/),
+    expect.stringMatching(/^second \{ got: ('lamp'|null, why: 'no lamp is left') \}$/),
+    "regretted: 0 runs; 2 orders, 1 reservation",
+  ]);
+  expect(readdirSync(directory)).toEqual([]);
+});
+
 test("simulate finds the payment that is made twice, and the faults that it takes", () => {
   const [careful, careless, ...faults] = run("simulate.ts");
   expect(careful).toBe("careful: no problem in 200 seeds");
@@ -245,6 +254,11 @@ describe("uncertain", () => {
   });
 });
 
+test("artifacts: the same bytes are kept once, for as long as a run refers to them", () => {
+  expect(run("artifacts.ts")).toEqual(["counted: 50000 50000", "artifacts: 1 of 1488894 bytes", "kept by: [ 'two' ]"]);
+  expect(readdirSync(directory)).toEqual([]);
+});
+
 test("start, without a terminal, answers itself and shows a ledger that verifies", () => {
   const lines = run("start.ts");
   expect(lines).toContain("There is no terminal to ask in, so this program answers: yes");
@@ -260,4 +274,17 @@ test("start, without a terminal, answers itself and shows a ledger that verifies
   ]);
   expect(lines.join("\n")).toMatch(/Verified: 5 records/);
   expect(readdirSync(directory)).toEqual([]);
+});
+
+test("time-travel replays yesterday's run, and forks it", () => {
+  const lines = run("time-travel.ts");
+  expect(lines).toEqual([
+    "summary then: Rain, later sun.",
+    "since then: add /advice",
+    "as it was: 0 differences",
+    "reworded: payload calls: 0",
+    "another model: { advice: 'Stay at home.' }",
+    "fork: { advice: 'Bring an umbrella.' }",
+    "from record: 2",
+  ]);
 });

@@ -36,7 +36,9 @@ export async function checkRuns(
 ): Promise<CheckReport> {
   const report: CheckReport = { checked: 0, incompatible: [], others: {} };
   const live = { status: ["running", "waiting"], order: "oldest" } as const;
-  for await (const { runId, workflowId, version, node } of runsOf(store, live)) {
+  for await (const { runId, workflowId, version, node, moving } of runsOf(store, live)) {
+    // Not this store's to drive.
+    if (moving) continue;
     const workflow = host.workflow(workflowId);
     if (!workflow) {
       report.others[workflowId] = (report.others[workflowId] ?? 0) + 1;

@@ -47,6 +47,10 @@ export class Code {
     return workflow.effects.get(type) ?? this.#effects.get(type);
   }
 
+  get effects(): EffectDefinition[] {
+    return [...this.#workflows.values()].flatMap(({ effects }) => [...effects.values()]).concat(...this.#effects.values());
+  }
+
   /** The workflow that a start names or brings along. @throws WORKFLOW_UNKNOWN, WORKFLOW_INVALID */
   take(given: Workflow | string): Workflow {
     const id = typeof given === "string" ? given : given?.id;

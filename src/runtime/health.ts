@@ -1,5 +1,5 @@
 /** One call that says whether everything moves, and if not, what is in the way. */
-import type { StoreStats } from "../kernel/store.ts";
+import type { Moving, StoreStats } from "../kernel/store.ts";
 import type { RuntimeProblem } from "./events.ts";
 
 export interface Health {
@@ -19,6 +19,8 @@ export interface Health {
     stats?: StoreStats;
     /** For how long the first of the due runs that stand in no queue has been due, in milliseconds. */
     overdueMs: number;
+    /** Moves under way between this store and another; absent when there are none. */
+    moves?: { token: string; to: string; phase: Moving["phase"]; runIds: string[] }[];
     /** Since when writes or looks fail, and why the last one did; absent while they succeed. */
     failing?: { since: number; problem: string; code?: string };
   };
@@ -72,6 +74,10 @@ export function problemsOf(
     if (served.includes(queue) || health.now - oldestDueAt <= overdueMs) continue;
     problems.push(`${runsAre(due)} due in queue "${queue}", which this process does not serve`);
   }
+  for (const { to, phase, runIds } of health.store.moves ?? [])
+    problems.push(
+      `${runsAre(runIds.length)} on the way ${phase === "leaving" ? "to" : "here from"} ${to}, and driven by nobody until \`abstractruntime move\` with these stores has completed`,
+    );
   if (health.leaseUntil <= health.now) problems.push("this worker's lease has run out: it may not go on with its runs");
   if (stats && stats.quarantined > 0) problems.push(`${runsAre(stats.quarantined)} damaged, and quarantined`);
   if (stats && stats.blocked > stats.quarantined)

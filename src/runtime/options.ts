@@ -1,12 +1,11 @@
 /** What a runtime and a start are given, checked at the door. */
 import type { Clock, Ids } from "../kernel/clock.ts";
 import type { AnyEffect, Logger } from "../kernel/effect.ts";
-import { AbstractRuntimeError, checkOptions, nearest } from "../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
 import { defaultLimits, type Limits } from "../kernel/execute.ts";
 import { readMoment } from "../kernel/moment.ts";
 import type { QueueOptions } from "../kernel/plan.ts";
-import type { RunStatus } from "../kernel/run.ts";
-import type { QueueLimits, RunQuery, Store } from "../kernel/store.ts";
+import type { BlobStore, QueueLimits, Store } from "../kernel/store.ts";
 import type { Anything } from "../kernel/typing.ts";
 import type { Workflow } from "../kernel/workflow.ts";
 import { schedulerDefaults, type SchedulerOptions } from "./scheduler.ts";
@@ -18,6 +17,8 @@ export interface RuntimeOptions {
   effects?: readonly AnyEffect[];
   /** Default: SQLite in `./.abstractruntime/runs.db`. The runtime closes it when it stops. */
   store?: Store;
+  /** Where the bytes of artifacts go, such as `s3Blobs(...)`. Default: into the store. */
+  artifacts?: BlobStore;
   /** Drives due runs by itself. Default: true; false for `tick`. */
   scheduler?: boolean | SchedulerOptions;
   /** The queues that runs may stand in, and their limits, which hold over all processes: give them all the same. A run in another queue is not driven here. */
@@ -37,20 +38,32 @@ export interface StartOptions<Vars = Anything> extends QueueOptions {
   /** Who causes the run; stands in every record. */
   actorId?: string;
   sessionId?: string;
+  /** Up to 64 short texts that queries find the run by. They stay as they are. */
+  tags?: readonly string[];
   /** Not before so many milliseconds from now, by the store's clock. Default: at once. */
   delayMs?: number;
   /** Not before this moment: a Date, ISO text or milliseconds since 1970. */
   startAt?: Date | string | number;
+  /**
+   * A transaction that you have begun, as the client of the store's database (`DatabaseSync` on SQLite, pg's client on Postgres): the run
+   * exists exactly if you commit it.
+   */
+  transaction?: unknown;
 }
 
 /** A lease is renewed three times while it lasts. */
 const leastLeaseMs = 100;
-const optionNames = ["workflows", "effects", "store", "scheduler", "queues", "limits", "log", "clock", "ids"];
+const optionNames = ["workflows", "effects", "store", "artifacts", "scheduler", "queues", "limits", "log", "clock", "ids"];
 
 /** The scheduler's settings, with defaults. @throws INVALID_OPTION */
 export function readOptions(options: RuntimeOptions): Required<SchedulerOptions> {
   checkOptions(options, optionNames, "createRuntime()");
-  const { scheduler = true } = options;
+  const { scheduler = true, artifacts } = options;
+  if (artifacts !== undefined && typeof (artifacts as Partial<BlobStore> | null)?.write !== "function")
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: "artifacts",
+      problem: "artifacts is a place for bytes, such as s3Blobs(...) makes",
+    });
   if (typeof scheduler !== "boolean" && (typeof scheduler !== "object" || scheduler === null))
     throw new AbstractRuntimeError("INVALID_OPTION", {
       option: "scheduler",
@@ -73,7 +86,19 @@ export function readOptions(options: RuntimeOptions): Required<SchedulerOptions>
   return { ...schedulerDefaults, ...settings };
 }
 
-const startNames = ["vars", "runId", "actorId", "sessionId", "queue", "queueKey", "priority", "delayMs", "startAt"];
+const startNames = [
+  "vars",
+  "runId",
+  "actorId",
+  "sessionId",
+  "queue",
+  "queueKey",
+  "priority",
+  "tags",
+  "delayMs",
+  "startAt",
+  "transaction",
+];
 
 /** Checks all but the vars and the queue. Answers the earliest moment to drive the run, where that is after `now`. @throws INVALID_OPTION */
 export function readStart(options: StartOptions, now: number): number | undefined {
@@ -95,33 +120,6 @@ export function readStart(options: StartOptions, now: number): number | undefine
   if (delayMs !== undefined) momentOf(now + delayMs, "delayMs");
   const notBefore = Math.ceil(Math.max(now, now + (delayMs ?? 0), startAt === undefined ? now : momentOf(startAt)));
   return notBefore > now ? notBefore : undefined;
-}
-
-const statuses: readonly RunStatus[] = ["running", "waiting", "completed", "failed", "cancelled"];
-const queryNames = [
-  "idPrefix",
-  "status",
-  "workflowId",
-  "waitReason",
-  "waitKey",
-  "parentRunId",
-  "holder",
-  "queue",
-  "blocked",
-  "order",
-  "limit",
-  "cursor",
-];
-
-/** @throws INVALID_OPTION */
-export function checkQuery(query: RunQuery, where: string): void {
-  checkOptions(query, queryNames, where);
-  for (const status of [query.status ?? []].flat()) {
-    if (statuses.includes(status)) continue;
-    const suggestion = nearest(String(status), statuses);
-    const problem = `status is one of ${statuses.join(", ")}, not "${String(status)}"`;
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "status", problem, ...(suggestion ? { suggestion } : {}) });
-  }
 }
 
 function momentOf(given: Date | string | number, option = "startAt"): number {

@@ -4,12 +4,27 @@ import { restoreRun } from "../kernel/fold.ts";
 import type { Json } from "../kernel/json.ts";
 import type { RunState } from "../kernel/run.ts";
 import type { Loaded, Store } from "../kernel/store.ts";
+import { rowOf } from "./tree.ts";
 
-/** @throws RUN_NOT_FOUND */
+/** @throws RUN_NOT_FOUND, RUN_PURGED */
 export async function loadRun(store: Store, runId: string, at?: number): Promise<Loaded> {
   const loaded = await store.load(runId, at === undefined ? {} : { at });
-  if (!loaded) throw new AbstractRuntimeError("RUN_NOT_FOUND", { runId });
+  if (!loaded) throw await missing(store, runId);
   return loaded;
+}
+
+/** Why a run is not there. */
+export async function missing(store: Pick<Store, "tombstone">, runId: string): Promise<AbstractRuntimeError> {
+  const tombstone = await store.tombstone(runId);
+  if (!tombstone) return new AbstractRuntimeError("RUN_NOT_FOUND", { runId });
+  const { purgedAt, note } = tombstone;
+  return new AbstractRuntimeError("RUN_PURGED", { runId, purgedAt, ...(note === undefined ? {} : { note }) });
+}
+
+/** Why a run takes nothing at present. One that has settled since it refused is told as it was then. */
+export async function elsewhere(store: Store, runId: string, to: string): Promise<AbstractRuntimeError<"RUN_MOVED">> {
+  const row = await rowOf(store, runId);
+  return new AbstractRuntimeError("RUN_MOVED", { runId, to, phase: row?.moving?.phase ?? "leaving" });
 }
 
 /** The state; a bad checkpoint is no reason to refuse an answer. @throws RECORD_CORRUPT, FORMAT_NEWER */

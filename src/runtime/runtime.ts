@@ -1,4 +1,5 @@
 /** The surface: what a program does with runs. Everything here is a transition of the store or a question to it. */
+import { Artifacts } from "../artifacts/artifacts.ts";
 import { type Begun, beginRun } from "../kernel/begin.ts";
 import { systemClock, systemIds } from "../kernel/clock.ts";
 import type { DriveHost } from "../kernel/drive.ts";
@@ -7,31 +8,55 @@ import { defaultLimits } from "../kernel/execute.ts";
 import { cloneJson, equalJson, type Json } from "../kernel/json.ts";
 import { decodeRecord, type LedgerRecord } from "../kernel/record.ts";
 import { isEnded, type RunRow, type RunState, type RunStatus } from "../kernel/run.ts";
-import type { Capability, Loaded, Message, NewRun, QueueLimits, RunPage, RunQuery, Store } from "../kernel/store.ts";
+import type {
+  Capability,
+  CountBy,
+  Loaded,
+  Message,
+  Moving,
+  NewRun,
+  QueueLimits,
+  RunCount,
+  RunPage,
+  RunQuery,
+  Store,
+} from "../kernel/store.ts";
 import type { Anything } from "../kernel/typing.ts";
 import type { Workflow } from "../kernel/workflow.ts";
+import { type ArchivedLedger, writeLedger } from "./archive-ledger.ts";
 import { notWaiting, respondMessage, resumeMessage } from "./answer.ts";
+import type { Place } from "./carry.ts";
 import { Changes } from "./changes.ts";
 import { type CheckReport, checkRuns } from "./check.ts";
+import { checkCountBy, checkQuery } from "./check-query.ts";
 import { Code } from "./code.ts";
 import { eventNames, Events, problemOf, type RuntimeEvents, type RuntimeProblem } from "./events.ts";
+import { diffRun, type RunDiff } from "./diff.ts";
+import { type Exported, exportRuns } from "./export-runs.ts";
+import { type Imported, importRuns } from "./import-runs.ts";
+import { type Forking, type ForkOptions, forkRun } from "./fork.ts";
 import { type Health, lastErrors, longestAnswerMs, mostExecuting, problemsOf } from "./health.ts";
 import {
   checkNumber,
-  checkQuery,
   checkWhole,
   readOptions,
   readStart,
   type RuntimeOptions,
   type StartOptions,
 } from "./options.ts";
-import { blockedError, isRetried, loadRun, outcomeOf, stateOf } from "./read.ts";
+import { type RunPoint, stateAt } from "./moments.ts";
+import { keepReferred } from "./referred.ts";
+import { blockedError, elsewhere, isRetried, loadRun, missing, outcomeOf, stateOf } from "./read.ts";
+import { type Replay, type ReplayOptions, replayRun } from "./replay.ts";
+import { archiveRuns, type Purged, type PurgeQuery, purgeRuns } from "./retention.ts";
 import { Schedules } from "./schedules.ts";
 import { Scheduler, type SchedulerOptions } from "./scheduler.ts";
-import { type Sender, sendControl, sendRetry, sendSignal, sendToAll, toEach } from "./send.ts";
+import { type Sender, sendArchived, sendControl, sendRetry, sendSignal, sendToAll, sentBy, toEach } from "./send.ts";
 import { EffectSlots } from "./slots.ts";
+import { Snapshots } from "./snapshots.ts";
 import { defaultStore, guarded, loopBusyMs, silent } from "./surroundings.ts";
-import { type RunTree, treeOf } from "./tree.ts";
+import { checkTransactional, placeOf } from "./transaction.ts";
+import { type RunTree, rowOf, treeOf } from "./tree.ts";
 import { type Verification, verifyRun } from "./verify.ts";
 import { type Run, viewOf } from "./view.ts";
 import { within } from "./within.ts";
@@ -64,8 +89,12 @@ export async function createRuntime(options: RuntimeOptions = {}): Promise<Runti
 
 export class Runtime implements AsyncDisposable {
   readonly store: Store;
+  /** Bytes beside the runs. */
+  readonly artifacts: Artifacts;
   /** Runs that start by the calendar. */
   readonly schedules: Schedules;
+  /** Bookmarks of runs. */
+  readonly snapshots: Snapshots;
   readonly #code: Code;
   readonly #scheduler: Scheduler;
   readonly #host: DriveHost;
@@ -76,6 +105,8 @@ export class Runtime implements AsyncDisposable {
   readonly #queues: Readonly<Record<string, QueueLimits>>;
   readonly #options: Required<SchedulerOptions>;
   readonly #changes: Changes;
+  readonly #forking: Forking;
+  readonly #place: Place;
   #stopping: Promise<void> | undefined;
 
   constructor(store: Store, options: RuntimeOptions, settings: Required<SchedulerOptions>) {
@@ -86,14 +117,27 @@ export class Runtime implements AsyncDisposable {
     this.#events = new Events(log);
     const code = new Code(options.workflows ?? [], options.effects ?? []);
     this.#code = code;
+    checkTransactional(store, code.effects);
     const clock = options.clock ?? systemClock;
     this.#changes = new Changes(clock);
+    const ids = options.ids ?? systemIds;
+    const limits = { ...defaultLimits, ...options.limits };
+    this.artifacts = new Artifacts({
+      store,
+      blobs: options.artifacts ?? store.blobs,
+      ids,
+      now: () => this.#scheduler.now(),
+      jsonDepth: limits.jsonDepth,
+      report: (message, fields) => this.#host.report?.(message, fields),
+      checkRunning: () => this.#checkRunning(),
+    });
     this.#host = {
       store,
       clock,
-      ids: options.ids ?? systemIds,
+      ids,
       log,
-      limits: { ...defaultLimits, ...options.limits },
+      limits,
+      artifacts: this.artifacts,
       get fingerprint() {
         return code.fingerprint;
       },
@@ -118,6 +162,7 @@ export class Runtime implements AsyncDisposable {
       started: (runs) => this.#started(runs),
       committed: (records, row) => this.#committed(records, row),
     };
+    this.#place = { store, blobs: options.artifacts ?? store.blobs };
     this.#background = options.scheduler !== false;
     const worker: Capability = {
       workerId: this.#host.ids.id(),
@@ -148,6 +193,24 @@ export class Runtime implements AsyncDisposable {
       },
       control: (runId, action) => this[action](runId),
     });
+    this.#forking = {
+      store,
+      ids: this.#host.ids,
+      limits: this.#host.limits,
+      now: this.#host.now,
+      workflow: (id) => code.workflow(id),
+      create: async (begun) => {
+        const [created] = await store.create([begun]);
+        if (created) this.#started([begun]);
+        this.#scheduler.look();
+        return created === true;
+      },
+    };
+    const open = (): Store => {
+      this.#checkRunning();
+      return store;
+    };
+    this.snapshots = new Snapshots({ store: open, forking: this.#forking });
   }
 
   async open(): Promise<void> {
@@ -158,14 +221,17 @@ export class Runtime implements AsyncDisposable {
    * Creates a run. It is durable when this resolves; a scheduler drives it. With a `runId` of your own a second call finds the
    * run that the first one created.
    *
-   * @throws WORKFLOW_UNKNOWN, VARS_INVALID, NOT_JSON, TOO_LARGE, RUN_EXISTS (the id stands for another workflow or other vars).
+   * With `transaction`, it is durable once you have committed; nobody hears of it before.
+   *
+   * @throws WORKFLOW_UNKNOWN, VARS_INVALID, NOT_JSON, TOO_LARGE, RUN_EXISTS (the id stands for another workflow or other vars),
+   *   RUN_PURGED, RUN_MOVED, TRANSACTION_UNSUPPORTED, TRANSACTION_INVALID.
    */
   async start<W extends Workflow<Anything, Anything, Anything>>(
     workflow: W | string,
     options: StartOptions<InputOf<W>> = {},
   ): Promise<{ runId: string }> {
     const begun = await this.#begin(workflow, options);
-    await this.#create(begun);
+    await this.#create(begun, options.transaction);
     return { runId: begun.row.runId };
   }
 
@@ -179,6 +245,11 @@ export class Runtime implements AsyncDisposable {
     workflow: W | string,
     options: StartOptions<InputOf<W>> = {},
   ): Promise<RunOf<W>> {
+    if (options.transaction !== undefined)
+      throw new AbstractRuntimeError("INVALID_OPTION", {
+        option: "transaction",
+        problem: "run() drives the run at once, before a transaction of yours can have committed: use start()",
+      });
     const begun = await this.#begin(workflow, options);
     const { runId } = begun.row;
     // Whoever is to wait, for a slot or a moment, is driven when its turn comes.
@@ -224,18 +295,28 @@ export class Runtime implements AsyncDisposable {
    * Answers the one open question of a run; where it asks nobody, the one open event or job. A text answers a question as `{ text }`. The answer is durable when this resolves;
    * the run goes on where a worker has its code.
    *
-   * @throws RUN_NOT_FOUND, NOT_WAITING, WAIT_AMBIGUOUS, ANSWER_INVALID, ALREADY_ANSWERED, TOO_LARGE, NOT_JSON
+   * @param options.transaction As of `start`: the answer counts exactly if you commit.
+   * @param options.actorId Who answers; stands in the record. Default: whoever caused the run. So for all messages below.
+   * @throws RUN_NOT_FOUND, RUN_PURGED, RUN_MOVED, NOT_WAITING, WAIT_AMBIGUOUS, ANSWER_INVALID, ALREADY_ANSWERED, TOO_LARGE, NOT_JSON
    */
-  async respond(runId: string, payload: unknown): Promise<void> {
+  async respond(runId: string, payload: unknown, options: { actorId?: string; transaction?: unknown } = {}): Promise<void> {
+    checkOptions(options, ["actorId", "transaction"], "respond()");
+    const from = sentBy(options.actorId);
     const { state, loaded } = await this.#restored(runId);
-    await this.#deliver(await respondMessage(state, loaded.mail, payload, this.#host.limits));
+    const message = await respondMessage(state, loaded.mail, payload, this.#host.limits);
+    await this.#deliver({ ...message, ...from }, options.transaction);
   }
 
   /** Answers the wait named. As `respond`. @throws Also WAIT_KEY_MISMATCH. */
-  async resume(runId: string, answer: { waitKey: string; payload?: unknown }): Promise<void> {
-    checkOptions(answer, ["waitKey", "payload"], "resume()");
+  async resume(
+    runId: string,
+    answer: { waitKey: string; payload?: unknown; actorId?: string; transaction?: unknown },
+  ): Promise<void> {
+    checkOptions(answer, ["waitKey", "payload", "actorId", "transaction"], "resume()");
+    const from = sentBy(answer.actorId);
     const { state, loaded } = await this.#restored(runId);
-    await this.#deliver(await resumeMessage(state, loaded.mail, answer.waitKey, answer.payload ?? null, this.#host.limits));
+    const message = await resumeMessage(state, loaded.mail, answer.waitKey, answer.payload ?? null, this.#host.limits);
+    await this.#deliver({ ...message, ...from }, answer.transaction);
   }
 
   // ---- Messages ----------------------------------------------------------------------------------------------------
@@ -246,12 +327,19 @@ export class Runtime implements AsyncDisposable {
    *
    * @param payload JSON. Default: null.
    * @param options.id Stands for this event, so that it may be sent again. Default: a new one.
-   * @throws RUN_NOT_FOUND, RUN_ENDED, MAILBOX_FULL, MESSAGE_ID_REUSED (another content under the same id), TOO_LARGE, NOT_JSON
+   * @param options.transaction As of `start`: the event is sent exactly if you commit.
+   * @throws RUN_NOT_FOUND, RUN_PURGED, RUN_MOVED (send it again), RUN_ENDED, MAILBOX_FULL, MESSAGE_ID_REUSED (another content under the
+   *   same id), TOO_LARGE, NOT_JSON
    */
-  async signal(runId: string, key: string, payload?: unknown, options: { id?: string } = {}): Promise<{ duplicate: boolean }> {
+  async signal(
+    runId: string,
+    key: string,
+    payload?: unknown,
+    options: { id?: string; actorId?: string; transaction?: unknown } = {},
+  ): Promise<{ duplicate: boolean }> {
     this.#checkRunning();
-    checkOptions(options, ["id"], "signal()");
-    return sendSignal(this.#sender, runId, key, payload, options.id);
+    checkOptions(options, ["id", "actorId", "transaction"], "signal()");
+    return sendSignal(this.#sender, runId, key, payload, options);
   }
 
   /**
@@ -260,12 +348,16 @@ export class Runtime implements AsyncDisposable {
    * they have not taken it.
    *
    * @param options.workflowId Only to runs of this workflow.
-   * @throws MAILBOX_FULL, MESSAGE_ID_REUSED: after all other runs were reached. TOO_LARGE, NOT_JSON
+   * @throws MAILBOX_FULL, MESSAGE_ID_REUSED, RUN_MOVED: after all other runs were reached. TOO_LARGE, NOT_JSON
    */
-  async emit(key: string, payload?: unknown, options: { id?: string; workflowId?: string } = {}): Promise<number> {
+  async emit(
+    key: string,
+    payload?: unknown,
+    options: { id?: string; workflowId?: string; actorId?: string } = {},
+  ): Promise<number> {
     this.#checkRunning();
-    checkOptions(options, ["id", "workflowId"], "emit()");
-    return sendToAll(this.#sender, key, payload, options.id, options.workflowId);
+    checkOptions(options, ["id", "workflowId", "actorId"], "emit()");
+    return sendToAll(this.#sender, key, payload, options);
   }
 
   /**
@@ -275,24 +367,25 @@ export class Runtime implements AsyncDisposable {
    *
    * @throws RUN_NOT_FOUND, RUN_ENDED (it completed or failed)
    */
-  async cancel(runId: string, options: { reason?: string } = {}): Promise<void> {
+  async cancel(runId: string, options: { reason?: string; actorId?: string } = {}): Promise<void> {
     this.#checkRunning();
-    checkOptions(options, ["reason"], "cancel()");
-    await sendControl(this.#sender, runId, "cancel", options.reason);
+    checkOptions(options, ["reason", "actorId"], "cancel()");
+    await sendControl(this.#sender, runId, "cancel", options);
     await this.#applyHere(runId);
   }
 
   /** Lets the step under way end, and nothing new begin, until `unpause`. Deadlines that pass meanwhile count afterwards. @throws RUN_NOT_FOUND, RUN_ENDED */
-  async pause(runId: string, options: { reason?: string } = {}): Promise<void> {
+  async pause(runId: string, options: { reason?: string; actorId?: string } = {}): Promise<void> {
     this.#checkRunning();
-    checkOptions(options, ["reason"], "pause()");
-    await sendControl(this.#sender, runId, "pause", options.reason);
+    checkOptions(options, ["reason", "actorId"], "pause()");
+    await sendControl(this.#sender, runId, "pause", options);
   }
 
   /** Lets a paused run go on. Does nothing to one that is not paused. @throws RUN_NOT_FOUND, RUN_ENDED */
-  async unpause(runId: string): Promise<void> {
+  async unpause(runId: string, options: { actorId?: string } = {}): Promise<void> {
     this.#checkRunning();
-    await sendControl(this.#sender, runId, "unpause", undefined);
+    checkOptions(options, ["actorId"], "unpause()");
+    await sendControl(this.#sender, runId, "unpause", options);
   }
 
   /**
@@ -302,14 +395,15 @@ export class Runtime implements AsyncDisposable {
    *
    * @throws RUN_NOT_FOUND, NOT_FAILED, RETRY_REFUSED (its parent took its end, or what it had done was undone)
    */
-  async retry(runId: string): Promise<void> {
+  async retry(runId: string, options: { actorId?: string } = {}): Promise<void> {
+    checkOptions(options, ["actorId"], "retry()");
     const { state } = await this.#restored(runId);
-    await sendRetry(this.#sender, state);
+    await sendRetry(this.#sender, state, options.actorId);
   }
 
   /** Cancels every live run of a query, and answers how many were told. */
-  cancelAll(query: RunQuery, options: { reason?: string } = {}): Promise<number> {
-    checkOptions(options, ["reason"], "cancelAll()");
+  cancelAll(query: RunQuery, options: { reason?: string; actorId?: string } = {}): Promise<number> {
+    checkOptions(options, ["reason", "actorId"], "cancelAll()");
     return this.#toEach(query, live, (runId) => this.cancel(runId, options));
   }
 
@@ -367,6 +461,11 @@ export class Runtime implements AsyncDisposable {
       )
       .sort((a, b) => b.forMs - a.forMs)
       .slice(0, mostExecuting);
+    const moves = await within(
+      clock,
+      longestAnswerMs,
+      store.moves().catch(() => undefined),
+    );
     const health = {
       workerId: this.#scheduler.workerId,
       now,
@@ -374,6 +473,7 @@ export class Runtime implements AsyncDisposable {
       store: {
         name: store.name,
         reachable: stats !== undefined,
+        ...(moves && moves.length > 0 ? { moves } : {}),
         ...(stats ? { stats } : {}),
         ...(this.#scheduler.failing ? { failing: { ...this.#scheduler.failing } } : {}),
         overdueMs: stats?.oldestDueAt === undefined ? 0 : Math.max(0, now - stats.oldestDueAt),
@@ -407,39 +507,98 @@ export class Runtime implements AsyncDisposable {
   async get(runId: string): Promise<Run> {
     const { state, loaded } = await this.#restored(runId);
     // While a run is held, its row need not say when it wakes.
-    return loaded.lease ? viewOf(state, loaded.blocked) : viewOf(state, loaded.blocked, loaded.row.wakeAt);
+    const run = loaded.lease ? viewOf(state, loaded.blocked) : viewOf(state, loaded.blocked, loaded.row.wakeAt);
+    return loaded.moving ? { ...run, moving: { ...loaded.moving } } : run;
   }
 
-  /** Rows of runs, newest first; a page says when there are more. */
+  /**
+   * Rows of runs, newest first or in another `order`. A page has 100 unless `limit` says otherwise, 1,000 at most; where there are more it
+   * has `next`, which as `cursor` gives the next page.
+   *
+   * @throws INVALID_OPTION
+   */
   async list(query: RunQuery = {}): Promise<RunPage> {
     this.#checkRunning();
     checkQuery(query, "list()");
     return this.store.query(query);
   }
 
-  /** The records of a run, oldest first; all of them unless `from` and `limit` say otherwise. @throws RUN_NOT_FOUND, RECORD_CORRUPT */
+  /**
+   * How many runs a query finds; with `by`, in each group, the largest first. A run with several tags or waits counts in each of its
+   * groups, one with none under null.
+   *
+   * @throws INVALID_OPTION
+   */
+  async count(query: RunQuery, options: { by: CountBy }): Promise<RunCount[]>;
+  async count(query?: RunQuery, options?: { by?: undefined }): Promise<number>;
+  async count(query: RunQuery = {}, options: { by?: CountBy | undefined } = {}): Promise<number | RunCount[]> {
+    this.#checkRunning();
+    checkQuery(query, "count()");
+    checkOptions(options, ["by"], "count()");
+    checkCountBy(options.by);
+    const counts = await this.store.count(query, options.by);
+    return options.by === undefined ? (counts[0]?.count ?? 0) : counts;
+  }
+
+  /**
+   * The records of a run, oldest first; all that are kept, unless `from` and `limit` say otherwise.
+   *
+   * @throws RUN_NOT_FOUND, RECORD_CORRUPT, RECORDS_ARCHIVED
+   */
   async ledger(runId: string, options: { from?: number; limit?: number } = {}): Promise<LedgerRecord[]> {
     this.#checkRunning();
     checkOptions(options, ["from", "limit"], "ledger()");
-    await loadRun(this.store, runId);
-    const stored = await this.store.records(runId, options.from ?? 0, options.limit ?? Number.MAX_SAFE_INTEGER);
+    const { archivedBefore = 0 } = await loadRun(this.store, runId);
+    const stored = await this.store.records(runId, options.from ?? archivedBefore, options.limit ?? Number.MAX_SAFE_INTEGER);
     return stored.map((record) => decodeRecord(runId, record));
   }
 
-  /** The run as it was after record `seq`. @throws RUN_NOT_FOUND, SEQ_NOT_FOUND */
-  async stateAt(runId: string, seq: number): Promise<Run> {
+  /**
+   * The run as it was.
+   *
+   * @param point After the record with this seq; or a Date, or ISO text with a time zone: after the last record at or before that time.
+   * @throws RUN_NOT_FOUND, SEQ_NOT_FOUND, BEFORE_START, RECORDS_ARCHIVED, INVALID_OPTION
+   */
+  async stateAt(runId: string, point: RunPoint): Promise<Run> {
     this.#checkRunning();
-    const loaded = await loadRun(this.store, runId, seq);
-    if (!Number.isInteger(seq) || seq < 0 || seq > loaded.row.seq)
-      throw new AbstractRuntimeError("SEQ_NOT_FOUND", { runId, seq, last: loaded.row.seq });
-    return viewOf(await stateOf(this.store, loaded, seq));
+    return viewOf(await stateAt(this.store, runId, point));
+  }
+
+  /** What changed between two points of a run, named as in `stateAt`, in either order. @throws As `stateAt`. */
+  async diff(runId: string, from: RunPoint, to: RunPoint): Promise<RunDiff> {
+    this.#checkRunning();
+    return diffRun(this.store, runId, from, to);
+  }
+
+  /**
+   * Starts a new run that goes on from where this one stood, with other vars if wanted. The origin stays as it is. With a `runId` of
+   * your own a second call finds the fork that the first one made.
+   *
+   * @throws RUN_NOT_FOUND, SEQ_NOT_FOUND, RECORDS_ARCHIVED, FORK_OPEN_EFFECTS, FORK_REFUSED (it was ended, being cancelled or undone
+   *   there), WORKFLOW_INCOMPATIBLE, VARS_INVALID, NOT_JSON, TOO_LARGE, RUN_EXISTS, INVALID_OPTION
+   */
+  async fork(runId: string, options: ForkOptions = {}): Promise<{ runId: string }> {
+    this.#checkRunning();
+    return forkRun(this.#forking, runId, options);
+  }
+
+  /**
+   * Runs a run's nodes again, on the code of now or on a `workflow` given, while its effects give what they gave then; tells what came
+   * out differently. Nothing is stored, and nothing is called but effects that are asked for as `live` or with a function.
+   *
+   * @throws RUN_NOT_FOUND, SEQ_NOT_FOUND, RECORDS_ARCHIVED, WORKFLOW_UNKNOWN, WORKFLOW_INCOMPATIBLE, EFFECT_UNKNOWN, VARS_INVALID,
+   *   NOT_JSON, INVALID_OPTION
+   */
+  async replay(runId: string, options: ReplayOptions = {}): Promise<Replay> {
+    this.#checkRunning();
+    return replayRun({ host: this.#host, unknown: (id) => this.#code.unknown(id) }, runId, options);
   }
 
   /**
    * Waits for a run to end and answers with its output. Holds the process open.
    *
    * @param options.timeoutMs Longest wait. Default: no limit.
-   * @throws RUN_FAILED, RUN_CANCELLED, RUN_BLOCKED, RUN_QUARANTINED, RESULT_TIMEOUT, RUN_NOT_FOUND
+   * @throws RUN_FAILED, RUN_CANCELLED, RUN_BLOCKED, RUN_QUARANTINED, RESULT_TIMEOUT, RUN_NOT_FOUND, RUN_PURGED, RUN_MOVED (it has left)
    */
   async result<Output = Json>(runId: string, options: { timeoutMs?: number } = {}): Promise<Output> {
     checkOptions(options, ["timeoutMs"], "result()");
@@ -452,6 +611,7 @@ export class Runtime implements AsyncDisposable {
         this.#checkRunning();
         const loaded = await loadRun(this.store, runId);
         if (isEnded(loaded.row) && !isRetried(loaded)) return outcomeOf(await stateOf(this.store, loaded)) as Output;
+        if (loaded.moving?.phase === "left") throw new AbstractRuntimeError("RUN_MOVED", { runId, ...moveOf(loaded.moving) });
         if (loaded.blocked && (loaded.blocked.quarantine || loaded.blocked.fingerprint === this.#host.fingerprint))
           throw blockedError(runId, loaded);
         const leftMs = deadline - clock.now();
@@ -471,11 +631,78 @@ export class Runtime implements AsyncDisposable {
     }
   }
 
+  // ---- Keeping and removing ----------------------------------------------------------------------------------------
+
+  /**
+   * Removes trees of runs (a run and all that it started) that have ended, with all that is theirs but snapshots. Their ids stay taken.
+   * A tree of which a run is live, or ended later than asked for, is left as it is and counted.
+   *
+   * @throws INVALID_OPTION
+   */
+  async purge(query: PurgeQuery): Promise<Purged> {
+    this.#checkRunning();
+    return purgeRuns(this.store, query, this.#scheduler.now());
+  }
+
+  /**
+   * As `purge`, with the runs written to a file first, from which `import` brings them back.
+   *
+   * @param query.to The file, which must not exist.
+   * @throws INVALID_OPTION, ARTIFACT_MISSING, ARTIFACT_CORRUPT: nothing is removed then.
+   */
+  async archive(query: PurgeQuery & { to: string }): Promise<Purged> {
+    this.#checkRunning();
+    return archiveRuns(this.#place, query, this.#scheduler.now(), this.#host.ids);
+  }
+
+  /**
+   * Writes the records of a live run before a seq to a file, and tells the run, which lets go of them: it records that, with the hash of
+   * the last of them. Resolves when the file is on the disk and the run has been told; a second call with the same `before` and another
+   * file writes that one too, while they are still there.
+   *
+   * @param options.before Seq of the first record to be kept.
+   * @param options.to The file, which must not exist.
+   * @throws RUN_NOT_FOUND, RUN_ENDED, RUN_MOVED, INVALID_OPTION, RECORD_CORRUPT: nothing is archived then.
+   */
+  async archiveLedger(runId: string, options: { before: number; to: string }): Promise<ArchivedLedger> {
+    this.#checkRunning();
+    checkOptions(options, ["before", "to"], "archiveLedger()");
+    const { archived, message } = await writeLedger(this.store, runId, options, this.#host.ids);
+    await sendArchived(this.#sender, message);
+    await this.#applyHere(runId);
+    return archived;
+  }
+
+  /**
+   * Writes whole trees of runs to a file: copies, each as it stood at one of its records. With `fence` they leave this store for the
+   * file, and are imported elsewhere as what they are; a second call completes one that was cut off.
+   *
+   * @param runIds First runs of trees.
+   * @throws RUN_NOT_FOUND, RUN_PURGED, RUN_MOVED, MOVE_REFUSED, INVALID_OPTION (the file exists), ARTIFACT_MISSING, ARTIFACT_CORRUPT
+   */
+  async export(runIds: readonly string[], file: string, options: { fence?: boolean } = {}): Promise<Exported> {
+    this.#checkRunning();
+    checkOptions(options, ["fence"], "export()");
+    return exportRuns(this.#place, runIds, file, options);
+  }
+
+  /**
+   * Stores the runs of a file: all of them, or none. Live runs are taken only from a file that they left their store for.
+   *
+   * @throws PORTABLE_INVALID, FORMAT_NEWER, RUN_EXISTS, RUN_PURGED, RUN_MOVED, MOVE_REFUSED: nothing of the file is there then.
+   */
+  async import(file: string): Promise<Imported> {
+    this.#checkRunning();
+    const imported = await importRuns(this.#place, file);
+    this.#scheduler.look();
+    return imported;
+  }
+
   /** Compares ledger, checkpoints and row of a run. Reads only. @throws RUN_NOT_FOUND */
   async verify(runId: string): Promise<Verification> {
     this.#checkRunning();
     const verification = await verifyRun(this.store, runId);
-    if (!verification) throw new AbstractRuntimeError("RUN_NOT_FOUND", { runId });
+    if (!verification) throw await missing(this.store, runId);
     return verification;
   }
 
@@ -511,7 +738,8 @@ export class Runtime implements AsyncDisposable {
 
   async #toEach(query: RunQuery, statuses: readonly RunStatus[], act: (runId: string) => Promise<void>): Promise<number> {
     this.#checkRunning();
-    checkQuery(query, "a query");
+    // A `limit` would be no limit here.
+    checkQuery(query, "a query for all of its runs", "all");
     const asked = query.status === undefined ? statuses : [query.status].flat().filter((status) => statuses.includes(status));
     if (asked.length === 0) return 0;
     return toEach(this.store, { ...query, status: asked }, async (runId) => {
@@ -519,8 +747,9 @@ export class Runtime implements AsyncDisposable {
         await act(runId);
         return true;
       } catch (error) {
-        // It moved on between the look and the message.
+        // It moved on between the look and the message, or is not here any more.
         if (moved.some((code) => isError(error, code))) return false;
+        if (isError(error, "RUN_MOVED") && error.fields.phase === "left") return false;
         throw error;
       }
     });
@@ -545,6 +774,7 @@ export class Runtime implements AsyncDisposable {
   /** A run that could not be claimed: why, or how it ended. */
   async #undriven(runId: string): Promise<Run> {
     const loaded = await loadRun(this.store, runId);
+    if (loaded.moving) throw new AbstractRuntimeError("RUN_MOVED", { runId, ...moveOf(loaded.moving) });
     if (loaded.blocked) throw blockedError(runId, loaded);
     if (loaded.lease && !isEnded(loaded.row))
       throw new AbstractRuntimeError("RUN_BUSY", { runId, workerId: loaded.lease.workerId });
@@ -568,7 +798,8 @@ export class Runtime implements AsyncDisposable {
     const now = this.#scheduler.now();
     const notBefore = readStart(options, now);
     const workflow = this.#code.take(given);
-    const { runId, delayMs: _, startAt: __, ...rest } = options;
+    checkTransactional(this.store, workflow.effects.values());
+    const { runId, delayMs: _, startAt: __, transaction: ___, ...rest } = options;
     if (rest.queue !== undefined) this.#checkQueue(rest.queue);
     return beginRun(
       workflow,
@@ -578,19 +809,35 @@ export class Runtime implements AsyncDisposable {
     );
   }
 
-  async #create(begun: Begun): Promise<void> {
-    const [created] = await this.store.create([begun]);
+  async #create(begun: Begun, transaction?: unknown): Promise<void> {
+    const place = placeOf(this.store, transaction, "start({ transaction })");
+    const [created] = await place.create([begun]);
+    if (!created) await this.#checkSame(begun, place);
+    // Until it is committed there is nothing to tell of; then the store tells of it.
+    if (transaction !== undefined) return;
     if (created) this.#started([begun]);
-    else await this.#checkSame(begun);
     this.#scheduler.look();
   }
 
-  /** @throws RUN_EXISTS unless the stored run began like this one. */
-  async #checkSame(begun: Begun): Promise<void> {
+  /**
+   * Of a run whose first records were archived, vars are not compared.
+   *
+   * @throws RUN_EXISTS unless the stored run began like this one; RUN_MOVED, RUN_PURGED
+   */
+  async #checkSame(begun: Begun, from: Pick<Store, "records"> = this.store): Promise<void> {
     const { runId } = begun.row;
-    const [stored] = await this.store.records(runId, 0, 1);
-    if (!stored) throw new AbstractRuntimeError("RUN_NOT_FOUND", { runId });
+    const row = await rowOf(this.store, runId);
+    if (row?.moving) throw new AbstractRuntimeError("RUN_MOVED", { runId, to: row.moving.to, phase: row.moving.phase });
+    const [stored] = await from.records(runId, 0, 1).catch((error: unknown) => {
+      if (!isError(error, "RECORDS_ARCHIVED")) throw error;
+      return ["archived" as const];
+    });
+    if (stored === "archived" && row?.workflowId === begun.row.workflowId) return;
+    if (stored === "archived") throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: `workflow "${row?.workflowId}"` });
+    if (!stored) throw await missing(this.store, runId);
     const first = decodeRecord(runId, stored);
+    if (first.kind === "run_restored")
+      throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a state that was made elsewhere: it was forked or imported" });
     if (first.kind !== "run_started")
       throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq: 0, problem: "the run does not begin with its start" });
     if (first.data.workflowId !== begun.state.workflowId)
@@ -607,16 +854,20 @@ export class Runtime implements AsyncDisposable {
     throw new AbstractRuntimeError("INVALID_OPTION", { option: "queue", problem, ...(suggestion ? { suggestion } : {}) });
   }
 
-  async #deliver(answer: Message): Promise<void> {
+  async #deliver(answer: Message, transaction: unknown): Promise<void> {
     const { runId, key: waitKey } = answer;
-    const [delivery] = await this.store.deliver([answer], this.#host.limits.mailboxMessages);
+    await keepReferred(this.#host, [runId], answer.payload, transaction);
+    const place = placeOf(this.store, transaction, "respond({ transaction })");
+    const [delivery] = await place.deliver([answer], this.#host.limits.mailboxMessages);
     switch (delivery?.kind) {
       case "stored":
-        return this.#scheduler.delivered(runId, delivery.holder);
+        return transaction === undefined ? this.#scheduler.delivered(runId, delivery.holder) : undefined;
       case "duplicate":
         throw new AbstractRuntimeError("ALREADY_ANSWERED", { runId, waitKey });
       case "full":
         throw new AbstractRuntimeError("MAILBOX_FULL", { runId, limit: delivery.limit });
+      case "moved":
+        throw await elsewhere(this.store, runId, delivery.to);
       default: {
         // It moved on between the look and the delivery.
         const { state } = await this.#restored(runId);
@@ -628,7 +879,13 @@ export class Runtime implements AsyncDisposable {
   async #restored(runId: string): Promise<{ state: RunState; loaded: Loaded }> {
     this.#checkRunning();
     const loaded = await loadRun(this.store, runId);
-    return { state: await stateOf(this.store, loaded), loaded };
+    try {
+      return { state: await stateOf(this.store, loaded), loaded };
+    } catch (error) {
+      // It may not be here as a whole yet.
+      if (loaded.moving?.phase !== "arriving") throw error;
+      throw new AbstractRuntimeError("RUN_MOVED", { runId, ...moveOf(loaded.moving) }, error);
+    }
   }
 
   #checkRunning(): void {
@@ -653,9 +910,13 @@ export class Runtime implements AsyncDisposable {
   }
 }
 
+function moveOf({ to, phase }: Moving): Pick<Moving, "to" | "phase"> {
+  return { to, phase };
+}
+
 /** Statuses of runs that have not ended. */
 const live: readonly RunStatus[] = ["running", "waiting"];
 /** What says that a run is not any more what a query found. */
-const moved = ["RUN_ENDED", "RUN_NOT_FOUND", "NOT_FAILED", "RETRY_REFUSED"] as const;
+const moved = ["RUN_ENDED", "RUN_NOT_FOUND", "RUN_PURGED", "NOT_FAILED", "RETRY_REFUSED"] as const;
 /** A run that has been due for so many polls is overdue. */
 const overduePolls = 5;

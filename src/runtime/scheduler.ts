@@ -77,6 +77,8 @@ export class Scheduler {
   };
   /** Looks that failed since one succeeded. */
   #failures = 0;
+  /** Looks, one after the other, that found something due and were given nothing. */
+  #inVain = 0;
   /** Since when the store refuses what is asked of it. */
   failing: { since: number; problem: string; code?: string } | undefined;
   /** Position of the last message of the store that drivers were told of. */
@@ -264,10 +266,11 @@ export class Scheduler {
       const restored = begun ? { state: begun.state, tailBytes: 0 } : await this.#restore(loaded, lease);
       if (!restored) return undefined;
       const driver = new Driver(this.#host, { ...loaded, lease }, restored, begun?.created);
+      // Claimed while this was stopping: nothing of it begins.
+      if (this.#stopped) driver.stop();
       const done = driver.drive(maxSteps);
       this.#driving.set(runId, { driver, done });
       this.#newsTimer ??= this.#host.clock.setTimer(() => this.#keepReadingNews(), this.#options.pollMs);
-      if (this.#stopped) driver.stop();
       const result = await done;
       this.#count(result);
       return result;
@@ -354,7 +357,7 @@ export class Scheduler {
     this.#stopped = true;
     this.#timer?.cancel();
     for (const { driver } of this.#driving.values()) driver.stop();
-    await within(this.#host.clock, timeoutMs, Promise.all([this.#looking, this.#settled()]));
+    await within(this.#host.clock, timeoutMs, this.#quiet());
     for (const { driver } of this.#driving.values()) driver.abort(new AbstractRuntimeError("RUNTIME_STOPPED", {}));
     await within(this.#host.clock, lastCallsMs, this.#settled());
     this.#retired = true;
@@ -366,6 +369,12 @@ export class Scheduler {
       .retire(this.workerId)
       .catch((error: unknown) => this.#report("the leases could not be handed back", { error }));
     await within(this.#host.clock, lastCallsMs, retired);
+  }
+
+  /** When nothing is under way, what a look still claimed included. */
+  async #quiet(): Promise<void> {
+    await this.#looking;
+    await this.#settled();
   }
 
   /** When nothing is under way with any run, begun while this waited or not. */
@@ -395,10 +404,12 @@ export class Scheduler {
     try {
       if (this.#adrift) await this.#findAdrift();
       for (const [runId, { lease, rested }] of this.#failed) if (rested) await this.#handBack(runId, lease);
+      let given = 0;
       for (;;) {
         const limit = this.#options.concurrency - this.#held.size;
         if (limit <= 0 || this.#stopped) return;
         const claimed = await this.#claim({ limit });
+        given += claimed.length;
         for (const loaded of claimed) {
           const { runId } = loaded.row;
           this.#hold(runId, loaded.lease?.epoch, () => this.#drive(loaded)).catch((error: unknown) =>
@@ -410,7 +421,10 @@ export class Scheduler {
       const sentAt = this.#host.clock.now();
       const { at, now } = await this.#host.store.nextDue(this.#worker);
       this.#told(now, sentAt);
-      const delayMs = at === undefined ? this.#options.pollMs : Math.min(this.#options.pollMs, Math.max(0, at - now));
+      // Due, and given to nobody here: another worker is taking it, or a transaction stands in the way. Not asked for in a hot loop.
+      this.#inVain = given === 0 && at !== undefined && at <= now ? this.#inVain + 1 : 0;
+      const restMs = this.#inVain > 1 ? 2 ** this.#inVain : 0;
+      const delayMs = at === undefined ? this.#options.pollMs : Math.min(this.#options.pollMs, Math.max(restMs, at - now));
       this.#failures = 0;
       // Nothing is held here that could not be written.
       if (this.#driving.size === 0 && this.#failed.size === 0) this.failing = undefined;

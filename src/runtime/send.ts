@@ -7,7 +7,10 @@ import type { ControlAction } from "../kernel/record.ts";
 import { type RunState, statusOf } from "../kernel/run.ts";
 import type { Delivery, Message, RunQuery, Store } from "../kernel/store.ts";
 import { endMessageId } from "../kernel/child.ts";
+import { elsewhere, missing } from "./read.ts";
+import { keepReferred } from "./referred.ts";
 import { runsOf } from "./runs-of.ts";
+import { placeOf } from "./transaction.ts";
 
 /** Where messages go out. */
 export interface Sender {
@@ -19,29 +22,33 @@ export interface Sender {
 /** Messages stored by one transaction. */
 const pageSize = 500;
 
-/** @throws RUN_NOT_FOUND, RUN_ENDED, MAILBOX_FULL, MESSAGE_ID_REUSED, TOO_LARGE, NOT_JSON, INVALID_OPTION */
+/** @throws RUN_NOT_FOUND, RUN_ENDED, MAILBOX_FULL, MESSAGE_ID_REUSED, ARTIFACT_MISSING, TOO_LARGE, NOT_JSON, INVALID_OPTION */
 export async function sendSignal(
   sender: Sender,
   runId: string,
   key: string,
   payload: unknown,
-  id: string | undefined,
+  { id, actorId, transaction }: { id?: string; actorId?: string; transaction?: unknown },
 ): Promise<{ duplicate: boolean }> {
   const { store, ids, limits } = sender.host;
   checkName("key", key);
   if (id !== undefined) checkName("id", id);
   const messageId = `signal:${id ?? ids.id()}`;
-  const message: Message = { id: messageId, runId, kind: "event", key, payload: readPayload(payload, `signal "${key}"`, limits) };
-  const [delivery] = await store.deliver([message], limits.mailboxMessages);
+  const content = readPayload(payload, `signal "${key}"`, limits);
+  await keepReferred(sender.host, [runId], content, transaction);
+  const message: Message = { id: messageId, runId, kind: "event", key, payload: content, ...sentBy(actorId) };
+  const place = placeOf(store, transaction, "signal({ transaction })");
+  const [delivery] = await place.deliver([message], limits.mailboxMessages);
   switch (delivery?.kind) {
     case "stored":
-      sender.delivered(runId, delivery.holder);
+      // Until it is committed there is nothing to tell of; then the store tells of it.
+      if (transaction === undefined) sender.delivered(runId, delivery.holder);
       return { duplicate: false };
     case "duplicate":
       if (!delivery.same) throw new AbstractRuntimeError("MESSAGE_ID_REUSED", { runId, id: id as string });
       return { duplicate: true };
     default:
-      throw refusal(runId, delivery);
+      throw await refusal(sender.host.store, runId, delivery);
   }
 }
 
@@ -50,14 +57,14 @@ export async function sendToAll(
   sender: Sender,
   key: string,
   payload: unknown,
-  id: string | undefined,
-  workflowId: string | undefined,
+  { id, workflowId, actorId }: { id?: string; workflowId?: string; actorId?: string },
 ): Promise<number> {
   const { store, ids, limits } = sender.host;
   checkName("key", key);
   if (id !== undefined) checkName("id", id);
   const content = readPayload(payload, `event "${key}"`, limits);
   const messageId = `emit:${id ?? ids.id()}`;
+  const from = sentBy(actorId);
   let reached = 0;
   let refused: AbstractRuntimeError | undefined;
   for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
@@ -68,16 +75,19 @@ export async function sendToAll(
     });
     cursor = page.next;
     const messages = page.runIds.map(
-      (runId): Message => ({ id: messageId, runId, kind: "event", key, payload: content, ifWaiting: true }),
+      (runId): Message => ({ id: messageId, runId, kind: "event", key, payload: content, ifWaiting: true, ...from }),
     );
     if (messages.length === 0) continue;
+    await keepReferred(sender.host, page.runIds, content);
     const deliveries = await store.deliver(messages, limits.mailboxMessages);
     deliveries.forEach((delivery, i) => {
       const runId = page.runIds[i] as string;
       if (delivery.kind === "duplicate" && !delivery.same)
         refused ??= new AbstractRuntimeError("MESSAGE_ID_REUSED", { runId, id: id as string });
       else if (delivery.kind === "duplicate") reached += 1;
-      else if (delivery.kind === "full") refused ??= refusal(runId, delivery);
+      else if (delivery.kind === "full") refused ??= new AbstractRuntimeError("MAILBOX_FULL", { runId, limit: delivery.limit });
+      else if (delivery.kind === "moved")
+        refused ??= new AbstractRuntimeError("RUN_MOVED", { runId, to: delivery.to, phase: "leaving" });
       else if (delivery.kind === "stored") {
         reached += 1;
         sender.delivered(runId, delivery.holder);
@@ -93,18 +103,26 @@ export async function sendToAll(
 export async function sendControl(
   sender: Sender,
   runId: string,
-  action: Exclude<ControlAction, "retry">,
-  reason: string | undefined,
+  action: Exclude<ControlAction, "retry" | "archived">,
+  { reason, actorId }: { reason?: string; actorId?: string } = {},
 ): Promise<void> {
-  const [delivery] = await sender.host.store.deliver([control(sender, runId, action, reason)]);
+  const message = { ...control(sender, runId, action, reason), ...sentBy(actorId) };
+  const [delivery] = await sender.host.store.deliver([message]);
   if (delivery?.kind === "stored") return sender.delivered(runId, delivery.holder);
   if (delivery?.kind === "duplicate") return;
   if (action === "cancel" && delivery?.kind === "ended" && delivery.status === "cancelled") return;
-  throw refusal(runId, delivery);
+  throw await refusal(sender.host.store, runId, delivery);
+}
+
+/** What was archived, for its run to record. @throws RUN_NOT_FOUND, RUN_ENDED, RUN_MOVED */
+export async function sendArchived(sender: Sender, message: Message): Promise<void> {
+  const [delivery] = await sender.host.store.deliver([message]);
+  if (delivery?.kind === "stored") return sender.delivered(message.runId, delivery.holder);
+  if (delivery?.kind !== "duplicate") throw await refusal(sender.host.store, message.runId, delivery);
 }
 
 /** Lets a failed run go on. @throws RUN_NOT_FOUND, NOT_FAILED, RETRY_REFUSED */
-export async function sendRetry(sender: Sender, state: RunState): Promise<void> {
+export async function sendRetry(sender: Sender, state: RunState, actorId: string | undefined): Promise<void> {
   const { runId, parent, retries = 0 } = state;
   if (state.status !== "failed") throw new AbstractRuntimeError("NOT_FAILED", { runId, status: statusOf(state) });
   if (state.undoing)
@@ -116,6 +134,7 @@ export async function sendRetry(sender: Sender, state: RunState): Promise<void> 
     key: "retry",
     payload: {},
     ifFailed: true,
+    ...sentBy(actorId),
     ...(parent ? { recall: { runId: parent.runId, id: endMessageId(runId, retries) } } : {}),
   };
   const [delivery] = await sender.host.store.deliver([message]);
@@ -126,7 +145,7 @@ export async function sendRetry(sender: Sender, state: RunState): Promise<void> 
     throw new AbstractRuntimeError("RETRY_REFUSED", { runId, problem });
   }
   if (delivery?.kind === "not_failed") throw new AbstractRuntimeError("NOT_FAILED", { runId, status: delivery.status });
-  throw refusal(runId, delivery);
+  throw await refusal(sender.host.store, runId, delivery);
 }
 
 /** Does something to every run of a query, page by page. Answers to how many. */
@@ -146,6 +165,13 @@ export async function toEach(store: Store, query: RunQuery, act: (runId: string)
   return count;
 }
 
+/** Who sends a message. @throws INVALID_OPTION */
+export function sentBy(actorId: string | undefined): { actorId?: string } {
+  if (actorId === undefined) return {};
+  checkName("actorId", actorId);
+  return { actorId };
+}
+
 function control({ host }: Sender, runId: string, action: ControlAction, reason: string | undefined): Message {
   if (reason !== undefined && typeof reason !== "string")
     throw new AbstractRuntimeError("INVALID_OPTION", { option: "reason", problem: "reason must be text" });
@@ -155,14 +181,16 @@ function control({ host }: Sender, runId: string, action: ControlAction, reason:
   return { id, runId, kind: "control", key: action, payload };
 }
 
-function refusal(runId: string, delivery: Delivery | undefined): AbstractRuntimeError {
+async function refusal(store: Store, runId: string, delivery: Delivery | undefined): Promise<AbstractRuntimeError> {
   switch (delivery?.kind) {
     case "ended":
       return new AbstractRuntimeError("RUN_ENDED", { runId, status: delivery.status });
     case "full":
       return new AbstractRuntimeError("MAILBOX_FULL", { runId, limit: delivery.limit });
+    case "moved":
+      return elsewhere(store, runId, delivery.to);
     default:
-      return new AbstractRuntimeError("RUN_NOT_FOUND", { runId });
+      return missing(store, runId);
   }
 }
 

@@ -13,6 +13,8 @@ export interface Verification {
   records: number;
   /** Bodies that were withheld or destroyed: the chain of headers is verified, the state after them cannot be rebuilt. */
   withheld: number;
+  /** Records before this seq were archived: what is kept is verified from there on, anchored by what the ledger says of them. */
+  archivedBefore?: number;
   /** Hash of the last one. */
   head?: string;
   problems: { seq?: number; problem: string }[];
@@ -27,10 +29,14 @@ export async function verifyRun(store: Store, runId: string): Promise<Verificati
   if (!loaded) return undefined;
   const checkpoints = new Map((await store.checkpoints(runId)).map((checkpoint) => [checkpoint.seq, checkpoint.text]));
   const problems: Verification["problems"] = [];
-  let state: RunState | undefined;
+  const { archivedBefore: first = 0 } = loaded;
+  const base = first > 0 ? archivedState(checkpoints.get(first - 1), first, problems) : undefined;
+  const anchor = base?.head ?? null;
+  let anchored = first === 0;
+  let state = base;
   let withheld = 0;
-  let prev: string | null = null;
-  let next = 0;
+  let prev = anchor;
+  let next = problems.length > 0 ? loaded.row.seq + 1 : first;
   read: while (next <= loaded.row.seq) {
     const page = await store.records(runId, next, Math.min(pageSize, loaded.row.seq + 1 - next));
     if (page.length === 0) break;
@@ -40,7 +46,11 @@ export async function verifyRun(store: Store, runId: string): Promise<Verificati
         if (problem !== undefined) problems.push({ seq: next, problem });
         prev = stored.hash;
         if (stored.body === null) withheld += 1;
-        if (withheld === 0) state = fold(state, decodeRecord(runId, stored));
+        if (withheld === 0) {
+          const record = decodeRecord(runId, stored);
+          state = fold(state, record);
+          if (record.kind === "control" && record.data.before === first) anchored ||= record.data.hash === anchor;
+        }
       } catch (error) {
         problems.push({ seq: next, problem: messageOf(error) });
         break read;
@@ -51,7 +61,9 @@ export async function verifyRun(store: Store, runId: string): Promise<Verificati
     }
   }
   if (next <= loaded.row.seq && problems.length === 0) problems.push({ seq: next, problem: "it is missing" });
-  if (state && withheld === 0 && next === loaded.row.seq + 1) {
+  if (!anchored && withheld === 0 && problems.length === 0)
+    problems.push({ problem: `no record says that those before ${first} were archived as what stands for them` });
+  if (state && withheld === 0 && problems.length === 0 && next === loaded.row.seq + 1) {
     // When the run wakes also depends on mail and on who holds it.
     const { wakeAt: _, ...expected } = rowOf(state);
     const { wakeAt: __, ...stored } = loaded.row;
@@ -64,7 +76,27 @@ export async function verifyRun(store: Store, runId: string): Promise<Verificati
   await checkWaits(store, state, next, problems);
   if (withheld > 0 && prev !== loaded.row.head && next === loaded.row.seq + 1)
     problems.push({ problem: "the stored row has another head than the ledger" });
-  return { runId, ok: problems.length === 0, records: next, withheld, ...(prev === null ? {} : { head: prev }), problems };
+  const records = next - first;
+  return {
+    runId,
+    ok: problems.length === 0,
+    records,
+    withheld,
+    ...(first > 0 ? { archivedBefore: first } : {}),
+    ...(prev === null ? {} : { head: prev }),
+    problems,
+  };
+}
+
+/** The state that the archived records came to. */
+function archivedState(text: string | undefined, first: number, problems: Verification["problems"]): RunState | undefined {
+  try {
+    if (text === undefined) throw new RangeError(`records before ${first} were archived, and nothing stands for them`);
+    return decodeState(text);
+  } catch (error) {
+    problems.push({ seq: first - 1, problem: messageOf(error) });
+    return undefined;
+  }
 }
 
 /** Waits are kept apart from the row: they are compared unless the run has moved on meanwhile. */
@@ -75,7 +107,8 @@ async function checkWaits(
   problems: Verification["problems"],
 ): Promise<void> {
   const row = state && problems.length === 0 ? await storedRow(store, state.runId) : undefined;
-  if (!state || row?.seq !== next - 1) return;
+  // One that has left waits for nothing here.
+  if (!state || row?.seq !== next - 1 || row.moving?.phase === "left") return;
   const inOrder = (waits: { effectId: string }[]): Json =>
     [...waits].sort((a, b) => (a.effectId < b.effectId ? -1 : 1)) as unknown as Json;
   if (!equalJson(inOrder(row.waits), inOrder(openWaits(state))))

@@ -2,7 +2,8 @@
 import type { ErrorData } from "../kernel/errors.ts";
 import { cloneJson, type Json, type JsonObject } from "../kernel/json.ts";
 import { isEnded, type RunState, type RunStatus, statusOf, type WaitState, wakeAtOf } from "../kernel/run.ts";
-import type { Blocked } from "../kernel/store.ts";
+import type { Origin } from "../kernel/record.ts";
+import type { Blocked, Moving } from "../kernel/store.ts";
 
 export interface Run<Vars = JsonObject, Output = Json> {
   readonly runId: string;
@@ -22,9 +23,13 @@ export interface Run<Vars = JsonObject, Output = Json> {
   readonly error?: ErrorData;
   /** Why no worker drives it, though it has not ended. */
   readonly blocked?: Blocked;
+  /** It is on its way between two stores, or has left this one: nobody drives it here. */
+  readonly moving?: Moving;
   /** When it goes on by itself, in milliseconds since 1970; null when only a message can move it. */
   readonly wakeAt: number | null;
   readonly seq: number;
+  /** Records before this seq were archived: the ledger here begins with it. */
+  readonly archivedBefore?: number;
   /** A cancel was asked for; `cleaning` while the nodes from the workflow's `onCancel` on run. Stays after the end. */
   readonly cancelling?: { readonly reason?: string; readonly cleaning?: true };
   /** What it had done is being undone, or was before it ended. */
@@ -36,6 +41,9 @@ export interface Run<Vars = JsonObject, Output = Json> {
   readonly queue?: string;
   readonly queueKey?: string;
   readonly priority: number;
+  readonly tags: readonly string[];
+  /** Where it goes on from a state that was made elsewhere. */
+  readonly origin?: Origin;
   readonly parentRunId?: string;
   readonly actorId?: string;
   readonly sessionId?: string;
@@ -63,6 +71,7 @@ export function viewOf(state: RunState, blocked?: Blocked, wakeAt: number | null
     ...(blocked ? { blocked } : {}),
     wakeAt,
     seq: state.seq,
+    ...(state.archivedBefore === undefined ? {} : { archivedBefore: state.archivedBefore }),
     ...(state.cancelling ? { cancelling: { ...state.cancelling } } : {}),
     ...(state.undoing ? { undoing: { ...state.undoing } } : {}),
     ...(state.undoFailures ? { undoFailures: [...state.undoFailures] } : {}),
@@ -70,6 +79,8 @@ export function viewOf(state: RunState, blocked?: Blocked, wakeAt: number | null
     ...(state.queue === undefined ? {} : { queue: state.queue }),
     ...(state.queueKey === undefined ? {} : { queueKey: state.queueKey }),
     priority: state.priority ?? 0,
+    tags: [...(state.tags ?? [])],
+    ...(state.origin ? { origin: { ...state.origin } } : {}),
     ...(state.parent ? { parentRunId: state.parent.runId } : {}),
     ...(state.actorId === undefined ? {} : { actorId: state.actorId }),
     ...(state.sessionId === undefined ? {} : { sessionId: state.sessionId }),

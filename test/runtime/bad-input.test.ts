@@ -481,8 +481,11 @@ describe("stores that cannot be opened", () => {
     await stopped(runtime, clock);
     runtimes.splice(0);
     const bytes = readFileSync(path());
-    // The header and the schema stay; the rest is noise.
-    for (let i = 3 * 4_096; i < bytes.length; i++) bytes[i] = (i * 31) % 256;
+    // The header and the schema stay, and the first page of each table; the rest is noise.
+    const database = new DatabaseSync(path());
+    const { last } = database.prepare("SELECT max(rootpage) AS last FROM sqlite_schema").get() as { last: number };
+    database.close();
+    for (let i = (last + 1) * 4_096; i < bytes.length; i++) bytes[i] = (i * 31) % 256;
     writeFileSync(path(), bytes);
     const store = await sqliteStore(path(), { clock });
     const { code } = await refused(() => store.load(runId, { whole: true }).then((loaded) => expect(loaded).toBeUndefined()));

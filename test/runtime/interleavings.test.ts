@@ -59,7 +59,7 @@ class Turns {
   }
 
   wrap(actor: string, store: Store): Store {
-    return wrapStore(store.name, async (method, args) => {
+    return wrapStore(store, async (method, args) => {
       if (method === "close") return undefined;
       if (this.open) return callStore(store, method, args);
       await this.#turn(actor, method);
@@ -239,7 +239,7 @@ async function once(store: Store, play: Play, turns: Turns): Promise<void> {
     expect(failures, where).toEqual([]);
     await checkMovable(store, runId, where);
     const worker = await open(
-      wrapStore(store.name, async (method, args) => (method === "close" ? undefined : callStore(store, method, args))),
+      wrapStore(store, async (method, args) => (method === "close" ? undefined : callStore(store, method, args))),
       play.workflows,
     );
     await drain(worker, runId);
@@ -674,7 +674,7 @@ test("with a scheduler in one process: calls of one runtime in any order, and a 
     for (; path && count < (kind === "memory" ? 1_500 : 300); count++) {
       const turns: Turns = new Turns(path, undefined, true);
       const methods = new Map<string, Store>();
-      const through = wrapStore(store.name, (method, args) => {
+      const through = wrapStore(store, (method, args) => {
         const own = methods.get(method) ?? turns.wrap(method, store);
         methods.set(method, own);
         return callStore(own, method, args);

@@ -21,7 +21,7 @@ test("an answer from another process is taken while another effect of the run ex
     },
   });
   // Two runtimes that know nothing of each other, over one store that both leave open.
-  const kept = wrapStore("kept open", async (method, args) => (method === "close" ? undefined : callStore(shared, method, args)));
+  const kept = wrapStore(shared, async (method, args) => (method === "close" ? undefined : callStore(shared, method, args)));
   const open = () => createRuntime({ workflows: [workflow], store: kept, clock });
   const driving = await open();
   const answering = await open();

@@ -3,6 +3,7 @@ import { afterEach, expect, test } from "vitest";
 import { any, complete, createRuntime, defineEffect, defineWorkflow, type Runtime, sleep, waitEvent } from "../../src/index.ts";
 import { memoryStore } from "../../src/stores/memory/index.ts";
 import { type Fault, faultyStore, type TestClock, testClock, testIds } from "../../src/testing/index.ts";
+import { callStore, wrapStore } from "../../src/testing/wrap-store.ts";
 import { stopped } from "../scenarios/harness.ts";
 
 /** A clock that, once moved, lets everything settle that needs no time. */
@@ -178,4 +179,33 @@ test("an idle scheduler looks once in its poll, and a moment that comes wakes it
   await clock.advance(1);
   await clock.advance(0);
   expect((await runtime.get(runId)).status).toBe("completed");
+});
+
+test("a run that is claimed while the runtime stops is handed back, with nothing begun", async () => {
+  const clock = testClock();
+  const inner = memoryStore({ clock });
+  const claimed = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  const store = wrapStore(inner, async (method, args) => {
+    // Looked into below.
+    if (method === "close") return;
+    const answer = await callStore(inner, method, args);
+    if (method === "claim" && (answer as unknown[]).length > 0) {
+      claimed.resolve();
+      await gate.promise;
+    }
+    return answer;
+  });
+  const { calls, flow } = slots();
+  const runtime = await createRuntime({ store, clock, ids: testIds(3), workflows: [flow] });
+  const { runId } = await runtime.start(flow);
+  await claimed.promise;
+  const stopping = stopped(runtime, clock);
+  gate.resolve();
+  await stopping;
+  // An intent without a call would be found uncertain, by whoever comes next.
+  expect((await inner.records(runId, 0, 100)).map(({ header }) => JSON.parse(header).kind)).toEqual(["run_started"]);
+  expect(calls).toHaveLength(0);
+  expect((await inner.load(runId))?.lease).toBeUndefined();
+  await inner.close();
 });

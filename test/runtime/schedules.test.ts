@@ -14,6 +14,7 @@ import {
   type Workflow,
   type,
 } from "abstractruntime";
+import { filesStore } from "abstractruntime/files";
 import { memoryStore } from "abstractruntime/memory";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { testClock } from "abstractruntime/testing";
@@ -203,7 +204,8 @@ scenario("an interval keeps its beat, and ends with endAt", async (world) => {
   await create(world, { id: "s", everyMs: 90_000, workflow: "report", momentKey: "deep.at", endAt: at(5 * minute)! });
   for (let ms = 30_000; ms <= 6 * minute; ms += 30_000) await goTo(world, ms);
   const rows = await world.with(everyRun);
-  const runs = await Promise.all(rows.filter((row) => row.workflowId === "report").map(({ runId }) => world.get(runId)));
+  const runs = [];
+  for (const { runId } of rows.filter((row) => row.workflowId === "report")) runs.push(await world.get(runId));
   expect(runs.map(({ vars }) => vars)).toEqual([90_000, 180_000, 270_000].map((ms) => ({ deep: { at: at(ms) } })));
   expect(await get(world)).toMatchObject({ status: "completed", nextAt: null, lastAt: start + 270_000 });
   expect(await world.with((runtime) => refusal(runtime.schedules.pause("s")))).toMatch(
@@ -543,13 +545,15 @@ describe("several processes", () => {
     const clock = testClock();
     const directory = mkdtempSync(join(tmpdir(), "schedules-"));
     closing.push(() => rmSync(directory, { recursive: true, force: true }));
-    const memory = memoryStore({ clock });
+    // Of a store that takes one process at a time, the workers share one object.
+    const shared = kind === "files" ? await filesStore(directory, { clock }) : memoryStore({ clock });
+    closing.push(() => shared.close());
     const runtimes: Runtime[] = [];
     for (const known of workflows) {
       const store: Store =
         kind === "sqlite"
           ? await sqliteStore(join(directory, "runs.db"), { clock })
-          : new Proxy(memory, {
+          : new Proxy(shared, {
               get: (target, name) => {
                 const value = Reflect.get(target, name);
                 return name === "close" ? async () => undefined : typeof value === "function" ? value.bind(target) : value;
