@@ -1,33 +1,47 @@
 /**
  * The command line. A command is a function from what it was given to an exit code: 0 done, 1 what was asked for failed, 2 wrong
- * use, 130 interrupted. With `--json`, stdout holds one JSON value and nothing else (`ledger`: one to a line), problems included.
+ * use, 130 interrupted. With `--json`, stdout holds one JSON value and nothing else (`ledger`, `worker`: one to a line), problems included.
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { type Act, type AddCommand, type Cli, defaultStore } from "./command.ts";
+import { addArchive } from "./archive.ts";
+import { addArtifacts } from "./artifacts.ts";
+import { addBackup } from "./backup.ts";
 import { addCancel } from "./cancel.ts";
 import { addCheck } from "./check.ts";
+import { addDiff } from "./diff.ts";
 import { addEmit } from "./emit.ts";
+import { addExport } from "./export.ts";
+import { addFork } from "./fork.ts";
 import { addGraph } from "./graph.ts";
 import { addHealth } from "./health.ts";
+import { addImport } from "./import.ts";
 import { addLedger } from "./ledger.ts";
 import { addLs } from "./ls.ts";
+import { addMove } from "./move.ts";
 import { addPause } from "./pause.ts";
 import { Advised, exitCodeOf, problemOf, tell } from "./problem.ts";
+import { addReplay } from "./replay.ts";
+import { addPurge } from "./purge.ts";
 import { addRespond } from "./respond.ts";
 import { addRetry } from "./retry.ts";
 import { addRun } from "./run.ts";
 import { addSchedules } from "./schedules.ts";
 import { addShow } from "./show.ts";
 import { addSignal } from "./signal.ts";
+import { addSnapshot } from "./snapshot.ts";
+import { addState } from "./state.ts";
 import { type Io, processIo, Terminal } from "./terminal.ts";
 import { addTree } from "./tree.ts";
 import { addUnpause } from "./unpause.ts";
 import { addVerify } from "./verify.ts";
 import { addWhy } from "./why.ts";
+import { addWorker } from "./worker.ts";
 
 const commands: readonly AddCommand[] = [
   addRun,
+  addWorker,
   addLs,
   addShow,
   addWhy,
@@ -41,7 +55,19 @@ const commands: readonly AddCommand[] = [
   addRetry,
   addSchedules,
   addLedger,
+  addState,
+  addDiff,
+  addFork,
+  addReplay,
+  addSnapshot,
   addVerify,
+  addImport,
+  addExport,
+  addMove,
+  addArchive,
+  addPurge,
+  addBackup,
+  addArtifacts,
   addHealth,
   addCheck,
   addGraph,
@@ -71,7 +97,7 @@ export async function main(argv: readonly string[], io: Io = processIo()): Promi
     // No command at all: commander has printed the help.
     if (error instanceof CommanderError && error.code === "commander.help") return 2;
     const command = program.commands.find((known) => argv.includes(known.name()))?.name();
-    const problem = problemOf(error, command);
+    const problem = problemOf(error, command, program.opts<{ store: string }>().store);
     tell(terminal, problem, argv.includes("--json"));
     if (argv.includes("--debug")) terminal.note(stackOf(error instanceof Advised ? error.error : error));
     return exitCodeOf(problem);
@@ -112,7 +138,7 @@ Examples:
 
 RUN is the id of a run, or its first characters (at least 4).
 Exit codes: 0 done, 1 what was asked for failed, 2 wrong use, 130 interrupted.
-With --json, stdout holds one JSON value (ledger: one to a line); a problem is {"error": {"code", "message", "hint", "fields"}}.`,
+With --json, stdout holds one JSON value (ledger, worker: one to a line); a problem is {"error": {"code", "message", "hint", "fields"}}.`,
     );
 }
 

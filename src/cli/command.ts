@@ -1,5 +1,6 @@
 /** What every command is given, and how one names the next. */
 import type { Command } from "commander";
+import { withoutPassword } from "./open-store.ts";
 import { shellWord } from "./problem.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -27,14 +28,14 @@ export function nextCommand(
   cli: Cli,
   name: string,
   args: readonly string[],
-  options: Record<string, string | true | undefined> = {},
+  options: Record<string, string | readonly string[] | true | undefined> = {},
 ): string {
-  const given: Record<string, string | true | undefined> = {
+  const given: Record<string, string | readonly string[] | true | undefined> = {
     ...options,
-    ...(cli.store === defaultStore ? {} : { store: cli.store }),
+    ...(cli.store === defaultStore ? {} : { store: withoutPassword(cli.store) }),
   };
   const flags = Object.entries(given).flatMap(([key, value]) =>
-    value === undefined ? [] : value === true ? [`--${key}`] : [`--${key}`, shellWord(value)],
+    value === undefined ? [] : value === true ? [`--${key}`] : [value].flat().flatMap((one) => [`--${key}`, shellWord(one)]),
   );
   const words = args.map(shellWord);
   const rest = args.some((word) => word.startsWith("-")) ? [...flags, "--", ...words] : [...words, ...flags];

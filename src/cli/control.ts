@@ -1,14 +1,15 @@
 /** What `cancel`, `pause`, `unpause` and `retry` have in common: which runs are meant, the question before many, and what came of it. */
 import type { Command } from "commander";
-import { isError, type ListedRun, type Runtime, type RunStatus } from "../index.ts";
+import { isError, type ListedRun, type RunQuery, type Runtime, type RunStatus } from "../index.ts";
 import { confirmed } from "./ask.ts";
 import { type Act, type Cli, nextCommand } from "./command.ts";
 import { explain, printExplanation } from "./explain.ts";
 import { statusText } from "./explain-effect.ts";
 import { findRun } from "./find-run.ts";
-import { checkStatus } from "./ls.ts";
+import { checkStatus } from "./ls-query.ts";
 import { commanding, reading } from "./open-runtime.ts";
 import { type Problem, problemOf, tell, wrongUse } from "./problem.ts";
+import { runsOf } from "./runs-of.ts";
 
 export interface Control {
   name: "cancel" | "pause" | "unpause" | "retry";
@@ -107,26 +108,14 @@ async function spread(cli: Cli, cancelled: readonly Target[], attended: boolean)
     const told = await reading(cli, async (runtime) => {
       const found: Target[] = [];
       for (const { runId } of parents)
-        for await (const child of liveChildren(runtime, runId)) if (await isTold(runtime, child)) found.push(child);
+        for await (const child of runsOf(runtime, { parentRunId: runId, status: ["running", "waiting"] }))
+          if (await isTold(runtime, child)) found.push(child);
       return found;
     });
     await commanding(cli, queuesOf(told), async (runtime) => {
       await Promise.all(told.map(({ runId }) => applyHere(runtime, runId, attended)));
     });
     level = told;
-  }
-}
-
-async function* liveChildren(runtime: Runtime, parentRunId: string): AsyncGenerator<Target> {
-  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-    const page = await runtime.list({
-      parentRunId,
-      status: ["running", "waiting"],
-      limit: 1_000,
-      ...(cursor === undefined ? {} : { cursor }),
-    });
-    yield* page.runs;
-    cursor = page.next;
   }
 }
 
@@ -166,18 +155,14 @@ async function named(runtime: Runtime, given: readonly string[]): Promise<Target
 
 async function matching(runtime: Runtime, { statuses }: Control, { workflow, status, queue }: ControlOptions): Promise<Target[]> {
   const targets: Target[] = [];
-  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-    const page = await runtime.list({
-      status: status === undefined ? statuses : (status as RunStatus),
-      order: "oldest",
-      limit: 1_000,
-      ...(workflow === undefined ? {} : { workflowId: workflow }),
-      ...(queue === undefined ? {} : { queue }),
-      ...(cursor === undefined ? {} : { cursor }),
-    });
-    targets.push(...page.runs);
-    cursor = page.next;
-  }
+  const query: RunQuery = {
+    status: status === undefined ? statuses : (status as RunStatus),
+    order: "oldest",
+    ...(workflow === undefined ? {} : { workflowId: workflow }),
+    ...(queue === undefined ? {} : { queue }),
+  };
+  // What has left is another store's to tell.
+  for await (const run of runsOf(runtime, query)) if (run.moving?.phase !== "left") targets.push(run);
   return targets;
 }
 

@@ -170,6 +170,11 @@ async function explainChild(facts: Facts, wait: Wait): Promise<{ text: string; n
   }
 }
 
+/** Where a run is that is not driven here. */
+export function movingText({ phase, to }: Pick<NonNullable<Run["moving"]>, "phase" | "to">): string {
+  return phase === "left" ? `moved to ${to}` : phase === "leaving" ? `on its way to ${to}` : `on its way here from ${to}`;
+}
+
 /** The status, and what else there is to know of a run that has not ended. */
 export function statusText({
   status,
@@ -177,7 +182,9 @@ export function statusText({
   blocked,
   cancelling,
   undoing,
-}: Pick<Run, "status" | "paused" | "blocked" | "cancelling" | "undoing">): string {
+  moving,
+}: Pick<Run, "status" | "paused" | "blocked" | "cancelling" | "undoing" | "moving">): string {
+  if (moving) return `${status}, ${movingText(moving)}`;
   if (status !== "running" && status !== "waiting") return status;
   const beside = [
     ...(paused ? ["paused"] : []),
@@ -191,7 +198,9 @@ export function statusText({
 /** The run that a wait for a subworkflow is for. */
 export function childOf(wait: Wait): string | undefined {
   const { details } = wait;
-  const id = typeof details === "object" && details !== null && !Array.isArray(details) ? details.subRunId : undefined;
+  // A wait that came from Python names it in its own way.
+  const { subRunId, sub_run_id: id = subRunId } =
+    typeof details === "object" && details !== null && !Array.isArray(details) ? details : {};
   return wait.reason === "subworkflow" && typeof id === "string" ? id : undefined;
 }
 

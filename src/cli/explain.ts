@@ -1,10 +1,12 @@
 /** What a run is doing and what moves it on, from the run and the store alone. Shown by `why`, and by whatever leaves a run or changes it. */
 import { AbstractRuntimeError, type Run, type Runtime, type Store } from "../index.ts";
-import { type Cli, nextCommand } from "./command.ts";
-import { explainEffect } from "./explain-effect.ts";
+import { type Cli, defaultStore, nextCommand } from "./command.ts";
+import { explainEffect, movingText } from "./explain-effect.ts";
 import { moment, span, when } from "./moment.ts";
 import { leftToUndo, openEffectsOf, type OpenEffect } from "./open-effects.ts";
 import { hasDied } from "./open-runtime.ts";
+import { storeAddress } from "./open-store.ts";
+import { runsOf } from "./runs-of.ts";
 import { jsonLine, type Terminal } from "./terminal.ts";
 import type { WorkflowFile } from "./workflow-file.ts";
 
@@ -81,6 +83,7 @@ type Part = Pick<Explanation, "summary" | "fields" | "next"> & { since?: number 
 
 async function explainStatus(facts: Facts): Promise<Part> {
   const { run, now } = facts;
+  if (run.moving) return explainMoving(facts, run.moving);
   if (run.status === "failed") return explainFailed(facts);
   if (run.status === "completed" || run.status === "cancelled") return explainEnded(facts, run.status);
   const part = run.blocked
@@ -154,8 +157,9 @@ async function retryRefused({ cli, run, runtime }: Facts): Promise<{ why: string
   const { parentRunId } = run;
   if (parentRunId === undefined) return undefined;
   const parent = await runtime.store.load(parentRunId);
-  for (let to = (parent?.row.seq ?? -1) + 1; to > 0; to -= 500) {
-    const from = Math.max(0, to - 500);
+  const { archivedBefore = 0 } = parent ?? {};
+  for (let to = (parent?.row.seq ?? -1) + 1; to > archivedBefore; to -= 500) {
+    const from = Math.max(archivedBefore, to - 500);
     const records = await runtime.ledger(parentRunId, { from, limit: to - from });
     const taken = records.some(
       ({ kind, data, at }) =>
@@ -182,6 +186,33 @@ function notUndone({ undoFailures = [] }: Run): Fields {
   ]);
 }
 
+// ---- Elsewhere -----------------------------------------------------------------------------------------------------
+
+function explainMoving({ cli, run, now }: Facts, { phase, to }: NonNullable<Run["moving"]>): Part {
+  const there = storeAddress(to);
+  const [from, target] = phase === "arriving" ? [there, cli.store] : [cli.store, there];
+  const again = nextCommand({ ...cli, store: defaultStore }, "move", [run.runId], { from, to: target });
+  return {
+    summary: `${named(run)} ${phase === "left" ? "has" : "is"} ${movingText({ phase, to })}, with all that it started.`,
+    fields: [
+      ["Status", run.status],
+      ["Since", when(run.updatedAt, now)],
+      [
+        "Woken by",
+        phase === "left" ? "the workers of the store that it is in" : "nothing, until its move is completed or taken back",
+      ],
+    ],
+    next:
+      phase === "left"
+        ? to.startsWith("file:")
+          ? [`import it where it is to go on: ${nextCommand({ ...cli, store: "STORE" }, "import", [to.slice("file:".length)])}`]
+          : [`look at it there: ${nextCommand({ ...cli, store: there }, "why", [run.runId])}`]
+        : to.startsWith("file:")
+          ? ["the same export or import again", `to take it back: ${nextCommand(cli, "move", [run.runId], { undo: true })}`]
+          : [`${again}`, `to take it back: ${again} --undo`],
+  };
+}
+
 // ---- Standing still ------------------------------------------------------------------------------------------------
 
 function explainBlocked({ cli, run, path, now }: Facts, { code, problem, quarantine }: NonNullable<Run["blocked"]>): Part {
@@ -190,6 +221,7 @@ function explainBlocked({ cli, run, path, now }: Facts, { code, problem, quarant
     WORKFLOW_UNKNOWN: `run it with the file that exports ${/workflow "[^"]*"/.exec(problem)?.[0] ?? `workflow "${run.workflowId}"`}: ${goOn}`,
     EFFECT_UNKNOWN: `put the effect among the workflow's effects, then ${goOn}`,
     WORKFLOW_INCOMPATIBLE: `add what is missing, or a migration; see \`${nextCommand(cli, "check", [path])}\`; then ${goOn}`,
+    ARTIFACT_MISSING: `put the same bytes again with runtime.artifacts.put(), then ${nextCommand(cli, "verify", [run.runId], { lift: true })}`,
     FORMAT_NEWER: "upgrade abstractruntime; the run is unchanged and goes on under the newer version.",
   };
   const during = run.undoing ? ", while it is being undone" : run.cancelling ? ", while it is being cancelled" : "";
@@ -336,18 +368,9 @@ function workerText(holder: string): string {
 async function queueText({ runtime, run }: Facts, queue: string): Promise<string> {
   let held = 0;
   let ahead = 0;
-  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-    const page = await runtime.list({
-      queue,
-      status: ["running", "waiting"],
-      limit: 1_000,
-      ...(cursor === undefined ? {} : { cursor }),
-    });
-    for (const other of page.runs) {
-      if (other.holder !== undefined) held += 1;
-      else if (isAhead(other, run)) ahead += 1;
-    }
-    cursor = page.next;
+  for await (const other of runsOf(runtime, { queue, status: ["running", "waiting"] })) {
+    if (other.holder !== undefined) held += 1;
+    else if (isAhead(other, run)) ahead += 1;
   }
   const key = run.queueKey === undefined ? "" : `, key "${run.queueKey}"`;
   const priority = run.priority === 0 ? "" : `, priority ${run.priority}`;
@@ -360,7 +383,12 @@ function isAhead(other: Awaited<ReturnType<Runtime["list"]>>["runs"][number], { 
 }
 
 function commandsOnTheirWay({ mail, holder }: Facts): string | undefined {
-  const names: Record<string, string> = { cancel: "a cancel", pause: "a pause", unpause: "an unpause" };
+  const names: Record<string, string> = {
+    cancel: "a cancel",
+    pause: "a pause",
+    unpause: "an unpause",
+    archived: "an archive of its older records",
+  };
   const commands = mail.flatMap(({ kind, key }) => (kind === "control" && names[key] ? [names[key]] : []));
   if (commands.length === 0) return undefined;
   return `${commands.join(", ")}; ${holder === undefined ? "the next worker" : `worker ${holder}`} takes it`;

@@ -1,5 +1,5 @@
 /** From what a person types to a run. */
-import { AbstractRuntimeError, type Runtime, nearest } from "../index.ts";
+import { AbstractRuntimeError, isError, type Runtime, nearest } from "../index.ts";
 import { wrongUse } from "./problem.ts";
 
 const leastCharacters = 4;
@@ -10,10 +10,10 @@ const recentRuns = 1_000;
 /**
  * The id of the run that `given` names: its id, or the beginning of one that no other run shares.
  *
- * @throws RUN_NOT_FOUND, INVALID_OPTION when several runs begin so.
+ * @throws RUN_NOT_FOUND, RUN_PURGED, INVALID_OPTION when several runs begin so.
  */
 export async function findRun(runtime: Runtime, given: string): Promise<string> {
-  if ((await runtime.store.records(given, 0, 1)).length > 0) return given;
+  if (await exists(runtime, given)) return given;
   const { runs } = given === "" ? { runs: [] } : await runtime.list({ idPrefix: given, limit: shown + 1 });
   const [only, another] = runs;
   if (!only) throw await notFound(runtime, given);
@@ -33,7 +33,21 @@ export async function findRun(runtime: Runtime, given: string): Promise<string> 
   );
 }
 
+async function exists({ store }: Runtime, runId: string): Promise<boolean> {
+  try {
+    return (await store.records(runId, 0, 1)).length > 0;
+  } catch (error) {
+    if (isError(error, "RECORDS_ARCHIVED")) return true;
+    throw error;
+  }
+}
+
 async function notFound(runtime: Runtime, given: string): Promise<Error> {
+  const tombstone = await runtime.store.tombstone(given);
+  if (tombstone) {
+    const { purgedAt, note } = tombstone;
+    return new AbstractRuntimeError("RUN_PURGED", { runId: given, purgedAt, ...(note === undefined ? {} : { note }) });
+  }
   if (given.length < leastCharacters) return new AbstractRuntimeError("RUN_NOT_FOUND", { runId: given });
   const { runs } = await runtime.list({ limit: recentRuns });
   // What was typed may be only a beginning: it is compared with beginnings too.

@@ -1,8 +1,8 @@
-import { existsSync } from "node:fs";
 import type { Edge, Header, Runtime, Workflow } from "../index.ts";
 import type { AddCommand, Cli } from "./command.ts";
 import { findRun } from "./find-run.ts";
-import { reading, storePath } from "./open-runtime.ts";
+import { reading } from "./open-runtime.ts";
+import { storeExists } from "./open-store.ts";
 import { wrongUse } from "./problem.ts";
 import { printable } from "./terminal.ts";
 import { chooseWorkflow, loadWorkflowFile } from "./workflow-file.ts";
@@ -32,7 +32,7 @@ const recordsRead = 1_000;
 async function graph(cli: Cli, path: string, options: { workflow?: string; run?: string }): Promise<number> {
   const workflow = chooseWorkflow(await loadWorkflowFile(path), options.workflow);
   // Without --run the store is a help, not a condition.
-  const looks = options.run !== undefined || existsSync(storePath(cli.store));
+  const looks = options.run !== undefined || (await storeExists(cli.store));
   const seen = looks ? await reading(cli, (runtime) => seenEdges(runtime, workflow, options.run)) : [];
   const declared = workflow.edges();
   const extra = seen.filter((edge) => !declared.some((known) => known.from === edge.from && known.to === edge.to));
@@ -78,7 +78,8 @@ async function seenEdges(runtime: Runtime, workflow: Workflow, given: string | u
 async function edgesOf(runtime: Runtime, runId: string, atMost: number): Promise<Edge[]> {
   const edges: Edge[] = [];
   let before: Pick<Header, "node" | "step" | "kind"> | undefined;
-  for (let from = 0; from < atMost; from += recordsRead) {
+  const { archivedBefore = 0 } = await runtime.get(runId);
+  for (let from = archivedBefore; from < atMost; from += recordsRead) {
     const page = await runtime.store.records(runId, from, recordsRead);
     for (const { header } of page) {
       const { node, step, kind } = JSON.parse(header) as Header;

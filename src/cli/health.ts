@@ -2,6 +2,7 @@ import type { Health, Runtime } from "../index.ts";
 import { type AddCommand, type Cli, nextCommand } from "./command.ts";
 import { span } from "./moment.ts";
 import { deadWorkers, reading } from "./open-runtime.ts";
+import { sizeText } from "./size-text.ts";
 
 export const addHealth: AddCommand = (program, act) => {
   program
@@ -89,26 +90,8 @@ async function isServed(runtime: Runtime, queue: string): Promise<boolean> {
 /** Live runs that dead workers still hold. */
 async function leftBehind(cli: Cli, runtime: Runtime): Promise<number> {
   let left = 0;
-  for (const holder of deadWorkers(cli)) {
-    for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-      const page = await runtime.list({
-        holder,
-        status: ["running", "waiting"],
-        limit: 1_000,
-        ...(cursor === undefined ? {} : { cursor }),
-      });
-      left += page.runs.length;
-      cursor = page.next;
-    }
-  }
+  for (const holder of deadWorkers(cli)) left += await runtime.count({ holder, status: ["running", "waiting"] });
   return left;
-}
-
-function sizeText(bytes: number): string {
-  if (bytes < 1_024) return `${bytes} bytes`;
-  const units = ["KiB", "MiB", "GiB", "TiB"];
-  const power = Math.min(units.length, Math.floor(Math.log2(bytes) / 10));
-  return `${(bytes / 1_024 ** power).toFixed(1)} ${units[power - 1]}`;
 }
 
 function runsAre(count: number): string {

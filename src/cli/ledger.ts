@@ -73,7 +73,8 @@ async function printTable(cli: Cli, runtime: Runtime, runId: string): Promise<nu
 }
 
 async function* pages(cli: Cli, runtime: Runtime, runId: string): AsyncGenerator<StoredRecord[]> {
-  for (let from = 0; !cli.terminal.gone; from += pageSize) {
+  const { archivedBefore = 0 } = (await runtime.store.load(runId).catch(() => undefined)) ?? {};
+  for (let from = archivedBefore; !cli.terminal.gone; from += pageSize) {
     const page = await runtime.store.records(runId, from, pageSize);
     if (page.length > 0) yield page;
     if (page.length < pageSize) return;
@@ -112,6 +113,11 @@ function summary(record: LedgerRecord): string {
   switch (record.kind) {
     case "run_started":
       return `vars ${short(record.data.vars)}`;
+    case "run_restored": {
+      const { origin, state } = record.data;
+      const from = origin?.kind === "fork" ? `run ${origin.runId} after record ${origin.seq}` : "AbstractRuntime for Python";
+      return `goes on from ${from}; vars ${short(state?.vars)}`;
+    }
     case "step":
       return `goes to ${record.data.nextNode}${record.data.cleanup ? ", to clean up after the cancel" : ""}`;
     case "effect_started":
@@ -127,6 +133,7 @@ function summary(record: LedgerRecord): string {
     case "delivered":
       return `${record.data.messageKind} ${short(record.data.payload)}${outcomeText(record.data)}`;
     case "control":
+      if (record.data.action === "archived") return `records before ${record.data.before} archived`;
       return `${record.data.action}${record.data.reason === undefined ? "" : `: ${record.data.reason}`}`;
     case "migrated":
       return `version ${record.data.from} to ${record.data.to}`;

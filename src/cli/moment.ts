@@ -1,4 +1,4 @@
-/** Moments and spans as people read them. Always UTC, so that two people read the same. */
+/** Moments and spans as people read and write them. Always UTC, so that two people read the same. */
 
 export function moment(at: number): string {
   const date = new Date(at);
@@ -21,4 +21,27 @@ const units = [
 export function span(ms: number): string {
   for (const [name, size] of units) if (ms >= size) return `${Math.floor(ms / size)} ${name}`;
   return `${Math.max(0, Math.round(ms))} ms`;
+}
+
+const spanForm = /^(\d+(?:\.\d+)?)(ms|s|m|min|h|d|w)$/;
+const spanMs: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+};
+const isoForm = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,3})?)?(Z|[+-]\d\d:?\d\d))?$/i;
+
+/** A span such as `2h`, before or after `now`; a day or time in ISO 8601, also as `moment` writes it. Or a sentence that says what is wrong. */
+export function momentFrom(text: string, now: number, way: "ago" | "ahead"): number | string {
+  const [, amount, unit = ""] = spanForm.exec(text) ?? [];
+  if (amount !== undefined) return now + (way === "ago" ? -1 : 1) * Number(amount) * (spanMs[unit] as number);
+  if (/^\d{4}-\d\d-\d\d[T ][\d:.]+$/.test(text)) return `"${text}" has no time zone: add Z or an offset`;
+  const at = isoForm.test(text) ? Date.parse(text.replace(" ", "T")) : Number.NaN;
+  // Of a day that its month does not have, Date makes one of the next.
+  const isDay = !Number.isNaN(at) && new Date(`${text.slice(0, 10)}T00:00:00Z`).toISOString().startsWith(text.slice(0, 10));
+  return isDay ? at : `"${text.slice(0, 64)}" is no time`;
 }

@@ -42,13 +42,13 @@ export async function openEffectsOf(runtime: Runtime, run: Run): Promise<OpenEff
   return [...open.values()].filter(({ phase }) => phase !== "failed");
 }
 
-/** The completed effects of a run that are still to be undone, the next one first. Reads the whole ledger. */
+/** The completed effects of a run that are still to be undone, the next one first, of which records are kept. Reads the whole ledger. */
 export async function leftToUndo(runtime: Runtime, run: Run): Promise<LeftToUndo[]> {
   const intents = new Map<string, { intent: Intent; node: string }>();
   const left = new Map<string, LeftToUndo>();
   // What a run does to clean up after its cancel stays.
   let cleaning = false;
-  for (let from = 0; from <= run.seq; from += pageSize) {
+  for (let from = run.archivedBefore ?? 0; from <= run.seq; from += pageSize) {
     for (const record of await runtime.ledger(run.runId, { from, limit: pageSize })) {
       const { effectId, node } = record;
       if (record.kind === "step" && record.data.cleanup) cleaning = true;
@@ -72,10 +72,10 @@ function closes(record: LedgerRecord): boolean {
   return record.kind === "delivered" && record.data.outcome === "result";
 }
 
-async function recordsOfStep(runtime: Runtime, { runId, seq, step }: Run): Promise<LedgerRecord[]> {
+async function recordsOfStep(runtime: Runtime, { runId, seq, step, archivedBefore = 0 }: Run): Promise<LedgerRecord[]> {
   const pages: LedgerRecord[][] = [];
-  for (let to = seq + 1; to > 0; to -= pageSize) {
-    const from = Math.max(0, to - pageSize);
+  for (let to = seq + 1; to > archivedBefore; to -= pageSize) {
+    const from = Math.max(archivedBefore, to - pageSize);
     const page = await runtime.ledger(runId, { from, limit: to - from });
     pages.unshift(page.filter((record) => record.step === step));
     if (page[0]?.step !== step) break;
@@ -84,6 +84,7 @@ async function recordsOfStep(runtime: Runtime, { runId, seq, step }: Run): Promi
 }
 
 function apply(open: Map<string, OpenEffect>, record: LedgerRecord): void {
+  if (record.kind === "run_restored") return begin(open, record);
   if (record.kind === "undoing") return open.clear();
   if (record.kind === "control" && record.data.action === "retry") return reopen(open, record.at);
   const { effectId, at } = record;
@@ -144,6 +145,13 @@ function apply(open: Map<string, OpenEffect>, record: LedgerRecord): void {
     }
     default:
   }
+}
+
+/** A run that was brought in may begin with a wait. */
+function begin(open: Map<string, OpenEffect>, { data, at }: RecordOf<"run_restored">): void {
+  const effects = data.state.open as unknown as Omit<OpenEffect, "since" | "ended" | "failed" | "started">[];
+  for (const effect of effects)
+    open.set(effect.id, { ...effect, since: effect.wait?.since ?? at, ended: new Set(), failed: new Set(), started: 0 });
 }
 
 function close(open: Map<string, OpenEffect>, effect: OpenEffect): void {

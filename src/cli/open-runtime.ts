@@ -1,5 +1,4 @@
 /** From `--store` to a runtime, and back: what is opened here is closed here. */
-import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import { inspect } from "node:util";
 import {
@@ -9,58 +8,37 @@ import {
   type Logger,
   type QueueLimits,
   type Runtime,
+  type SchedulerOptions,
   type Store,
   type Workflow,
-  nearest,
 } from "../index.ts";
-import { deadWorkers as deadWorkersOf, hasDied as workerHasDied, sqliteStore } from "../stores/sqlite/index.ts";
+import { deadWorkers as deadWorkersOf, hasDied as workerHasDied } from "../stores/sqlite/index.ts";
 import { type Cli, nextCommand } from "./command.ts";
-import { Advised, wrongUse } from "./problem.ts";
+import { openStore, storeExists, storePlace, withoutPassword } from "./open-store.ts";
+import { Advised } from "./problem.ts";
 import type { Terminal } from "./terminal.ts";
-
-const kinds = ["sqlite"];
-
-/** The path of a SQLite store. @throws INVALID_OPTION */
-export function storePath(given: string): string {
-  const [, kind, path] = /^([a-z]{2,}):(.*)$/is.exec(given) ?? [];
-  const refuse = (problem: string, hint: string): never => {
-    throw wrongUse("--store", problem, hint);
-  };
-  if (kind === undefined || path === undefined)
-    return refuse(`--store "${given}" does not say which kind of store it is`, `Did you mean "sqlite:${given}"?`);
-  if (!kinds.includes(kind)) {
-    const suggestion = nearest(kind, kinds);
-    return refuse(
-      `--store "${given}" names an unknown kind of store, "${kind}" (known: ${kinds.join(", ")})`,
-      suggestion ? `Did you mean "${suggestion}:${path}"?` : "Write it as sqlite:PATH.",
-    );
-  }
-  if (path === "" || path === ":memory:")
-    return refuse(`--store "${given}" names no file`, "Write it as sqlite:PATH; a store in memory would end with this command.");
-  return path;
-}
 
 /** Whether the process of a worker is known to have died: at once, and not when its lease runs out. */
 export function hasDied(cli: Cli, workerId: string): boolean {
-  return workerHasDied(resolve(storePath(cli.store)), workerId);
+  const place = storePlace(cli.store);
+  return place.kind === "sqlite" && workerHasDied(resolve(place.path), workerId);
 }
 
 /** The workers that have died and were not yet cleared away: no other has looked for runs since. */
 export function deadWorkers(cli: Cli): string[] {
-  return deadWorkersOf(resolve(storePath(cli.store)));
+  const place = storePlace(cli.store);
+  return place.kind === "sqlite" ? deadWorkersOf(resolve(place.path)) : [];
 }
 
 /** @throws STORE_UNAVAILABLE when there is no store: whoever only looks must not make one. */
-export function requireStore(cli: Cli): void {
-  try {
-    statSync(storePath(cli.store));
-    return;
-  } catch (error) {
-    // A directory that may not be entered is met when the store is opened, with its own words.
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") return;
-  }
+export async function requireStore(cli: Cli): Promise<void> {
+  if (await storeExists(cli.store)) return;
+  const missing = { files: "directory", sqlite: "file", postgres: "schema with a store in it" }[storePlace(cli.store).kind];
   throw new Advised(
-    new AbstractRuntimeError("STORE_UNAVAILABLE", { store: cli.store, problem: "there is no such file" }),
+    new AbstractRuntimeError("STORE_UNAVAILABLE", {
+      store: withoutPassword(cli.store),
+      problem: `there is no such ${missing}`,
+    }),
     `Start a first run with \`${nextCommand(cli, "run", ["FILE"])}\`, or name another store with --store.`,
   );
 }
@@ -77,7 +55,7 @@ export function commanding<T>(cli: Cli, queues: Iterable<string>, use: (runtime:
 }
 
 async function using<T>(cli: Cli, options: OpenOptions, use: (runtime: Runtime) => Promise<T>): Promise<T> {
-  requireStore(cli);
+  await requireStore(cli);
   const runtime = await openRuntime(cli, options);
   try {
     return await use(runtime);
@@ -88,7 +66,7 @@ async function using<T>(cli: Cli, options: OpenOptions, use: (runtime: Runtime) 
 
 interface OpenOptions {
   workflows?: readonly Workflow[];
-  scheduler: boolean;
+  scheduler: boolean | SchedulerOptions;
   /** Makes it a worker, also without a scheduler: it may claim runs by name. */
   queues?: Readonly<Record<string, QueueLimits>>;
   failed?: Failed;
@@ -96,7 +74,7 @@ interface OpenOptions {
 
 /** Opens a runtime over the store, which it creates where it is missing. Whoever calls stops it. */
 export async function openRuntime(cli: Cli, { workflows = [], scheduler, queues, failed }: OpenOptions): Promise<Runtime> {
-  const store = await sqliteStore(storePath(cli.store));
+  const store = await openStore(cli.store);
   // The runtime closes the store, also when it cannot be made.
   return createRuntime({
     store: scheduler || queues ? store : withoutWorker(store),

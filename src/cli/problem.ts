@@ -1,6 +1,8 @@
 /** How an error is told on the command line: `CODE: fact.`, the next step, and the exit code. */
 import { CommanderError } from "commander";
 import { AbstractRuntimeError, isError } from "../index.ts";
+import { defaultStore } from "./command.ts";
+import { withoutPassword } from "./open-store.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** An error whose next step is another one on the command line than in a program. */
@@ -30,11 +32,11 @@ export interface Problem {
   fields: object;
 }
 
-/** @param command The command that was asked for, where it is known. */
-export function problemOf(error: unknown, command?: string): Problem {
+/** @param command The command that was asked for, and @param store its `--store`, where they are known. */
+export function problemOf(error: unknown, command?: string, store?: string): Problem {
   const help = `See \`abstractruntime ${command ? `${command} ` : ""}--help\`.`;
-  if (error instanceof Advised) return { ...ownProblem(error.error), hint: error.hint };
-  if (isError(error)) return ownProblem(error, help);
+  if (error instanceof Advised) return { ...ownProblem(error.error, store), hint: error.hint };
+  if (isError(error)) return ownProblem(error, store, help);
   if (error instanceof CommanderError) {
     const [fact = "", ...suggestion] = error.message.replace(/^error: /, "").split("\n");
     const hint = [...suggestion.map((line) => line.replace(/^\((.*)\)$/, "$1")), help].join(" ");
@@ -61,22 +63,28 @@ export function tell(terminal: Terminal, problem: Problem, json: boolean): void 
   terminal.note(problem.hint);
 }
 
-function ownProblem(error: AbstractRuntimeError, help = ""): Problem {
+function ownProblem(error: AbstractRuntimeError, store?: string, help = ""): Problem {
   const { code, fields, message } = error;
   const fact = message.slice(`${code}: `.length, message.length - `. ${error.hint}`.length);
   const hint = code === "INVALID_OPTION" && !(fields as { suggestion?: string }).suggestion ? help : error.hint;
-  return { code, message: withoutPoint(fact), hint: commandHint(error) ?? hint, fields };
+  return { code, message: withoutPoint(fact), hint: commandHint(error, store) ?? hint, fields };
 }
 
 /** Next steps that the library names as calls, as commands. */
-function commandHint(error: AbstractRuntimeError): string | undefined {
+function commandHint(error: AbstractRuntimeError, store = defaultStore): string | undefined {
   const runId = (error.fields as { runId?: string }).runId ?? "RUN";
+  const there = store === defaultStore ? "" : ` --store ${shellWord(withoutPassword(store))}`;
+  const why = `\`abstractruntime why ${shellWord(runId)}${there}\``;
   if (isError(error, "WAIT_AMBIGUOUS"))
     return `Name the one to answer with --key, for example --key ${shellWord(error.fields.open[0] ?? "KEY")}.`;
-  if (isError(error, "NOT_WAITING")) return `See \`abstractruntime why ${shellWord(runId)}\`.`;
-  if (isError(error, "RUN_BLOCKED") || isError(error, "RUN_BUSY")) return `See \`abstractruntime why ${shellWord(runId)}\`.`;
+  if (isError(error, "NOT_WAITING") || isError(error, "RUN_BLOCKED") || isError(error, "RUN_BUSY")) return `See ${why}.`;
   if (isError(error, "RUN_ENDED") && error.fields.status === "failed")
-    return `Nothing was changed; \`abstractruntime why ${shellWord(runId)}\` says whether it can be tried again.`;
+    return `Nothing was changed; ${why} says whether it can be tried again.`;
+  if (isError(error, "FORK_OPEN_EFFECTS"))
+    return "Add --restart, which runs the step again that requested them, or name a record before it with --at. Nothing was started.";
+  if (isError(error, "FORK_REFUSED")) return "Name another record with --at; nothing was started.";
+  if (isError(error, "RUN_EXISTS") && error.fields.problem.startsWith("a ledger"))
+    return "It is unchanged; nothing of the file or the other store was brought in.";
   if (isError(error, "RUN_EXISTS"))
     return "Choose another --id, or leave --vars out to go on with the existing run; it is unchanged.";
   return undefined;

@@ -50,7 +50,7 @@ async function respond(cli: Cli, given: string, answer: string | undefined, opti
       `Write it behind the run: \`abstractruntime respond ${given} ANSWER\`; \`abstractruntime why ${given}\` shows the question.`,
     );
   }
-  requireStore(cli);
+  await requireStore(cli);
   const file = options.file === undefined ? undefined : await loadWorkflowFile(options.file);
   if (file) return respondAndDrive(cli, given, payload, options.key, file);
   const runtime = await openRuntime(cli, { scheduler: false });

@@ -82,7 +82,7 @@ async function goesOn(runtime: Runtime, file: WorkflowFile, runId: string, chose
 }
 
 /** @throws INVALID_OPTION */
-function parseVars(text: string): object {
+export function parseVars(text: string): object {
   const hint = `Write them as one word for the shell: --vars '{"topic":"Durability"}'.`;
   let vars: unknown;
   try {

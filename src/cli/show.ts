@@ -32,6 +32,9 @@ async function show(cli: Cli, given: string): Promise<number> {
     ["Status", statusText(run)],
     ["Node", `${run.node} (step ${run.step})`],
     ["Records", String(run.seq + 1)],
+    ["Archived", run.archivedBefore === undefined ? undefined : `records before ${run.archivedBefore}`],
+    ["Tags", run.tags.length === 0 ? undefined : run.tags.join(", ")],
+    ["From", run.origin?.kind === "fork" ? `record ${run.origin.seq} of run ${run.origin.runId}` : undefined],
     ["Created", moment(run.createdAt)],
     ["Updated", moment(run.updatedAt)],
     ["Holder", holder],
@@ -44,10 +47,7 @@ async function show(cli: Cli, given: string): Promise<number> {
       "Not undone",
       `effect ${effectId}: ${type}: ${error.message}`,
     ]),
-    [
-      "Children",
-      children.total === 0 ? undefined : `${children.more ? "more than " : ""}${children.total} (${parts.join(", ")})`,
-    ],
+    ["Children", children.total === 0 ? undefined : `${children.total} (${parts.join(", ")})`],
     ["Parent", run.parentRunId],
     ["Actor", run.actorId],
     ["Session", run.sessionId],
@@ -75,22 +75,14 @@ async function show(cli: Cli, given: string): Promise<number> {
 interface Children {
   total: number;
   byStatus: Partial<Record<RunStatus, number>>;
-  /** Given when there are more than were counted. */
-  more?: true;
 }
 
-const mostCounted = 10_000;
-
 async function countChildren(runtime: Runtime, parentRunId: string): Promise<Children> {
-  const children: Children = { total: 0, byStatus: {} };
-  for (let cursor: string | undefined, more = true; more; more = cursor !== undefined) {
-    const page = await runtime.list({ parentRunId, limit: 1_000, ...(cursor === undefined ? {} : { cursor }) });
-    for (const { status } of page.runs) children.byStatus[status] = (children.byStatus[status] ?? 0) + 1;
-    children.total += page.runs.length;
-    cursor = page.next;
-    if (cursor !== undefined && children.total >= mostCounted) return { ...children, more: true };
-  }
-  return children;
+  const counts = await runtime.count({ parentRunId }, { by: "status" });
+  return {
+    total: counts.reduce((sum, { count }) => sum + count, 0),
+    byStatus: Object.fromEntries(counts.map(({ value, count }) => [value, count])),
+  };
 }
 
 function isEnded(status: RunStatus): boolean {

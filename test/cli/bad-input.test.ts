@@ -229,7 +229,7 @@ test.each<[what: string, args: () => string[], exitCode: number, said: RegExp]>(
     "an event for a run that failed",
     () => ["signal", "failed-1", "go"],
     1,
-    /^RUN_ENDED: .+\nNothing was changed; `abstractruntime why failed-1` says whether it can be tried again\.\n$/,
+    /^RUN_ENDED: .+\nNothing was changed; `abstractruntime why failed-1 --store \S+` says whether it can be tried again\.\n$/,
   ],
   ["an event for no run", () => ["signal", "no-such-run", "go"], 1, /^RUN_NOT_FOUND: /],
   ["an emit to no store", () => ["emit", "go", "--store", `sqlite:${at("none.db")}`], 1, /^STORE_UNAVAILABLE: /],

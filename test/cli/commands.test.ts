@@ -95,7 +95,7 @@ test("ls filters, pages and says when there is more", async () => {
   expect(waiting.json.runs.every(({ status }: { status: string }) => status === "waiting")).toBe(true);
   const one = await line.ar("ls", "--limit", "1");
   expect(one.out.split("\n")).toHaveLength(3);
-  expect(one.err).toMatch(/There are more: abstractruntime ls --limit 10/);
+  expect(one.err).toMatch(/There are more: abstractruntime ls --limit 1 --cursor \S+ --store/);
   expect((await line.ar("ls", "--workflow", "many")).out).toMatch(/^RUN .+\nmany +many +waiting +a +user, user, event payment/);
   expect((await line.ar("ls", "--workflow", "none")).err).toMatch(/No runs like that/);
 });
@@ -144,7 +144,8 @@ test("docs/cli.md names every command and every option", async () => {
   expect(commands.length).toBeGreaterThan(15);
   const text = readFileSync("docs/cli.md", "utf8");
   const listed = [...text.matchAll(/^\| `(\w+)/gm)].map(([, name]) => name);
-  expect(listed.sort()).toEqual(commands.sort());
+  // One that takes a file or a directory has a row for each.
+  expect([...new Set(listed)].sort()).toEqual(commands.sort());
   const help = (await line.ar("--help")).out;
   for (const name of commands) {
     expect(help).toMatch(new RegExp(`^  ${name} `, "m"));
