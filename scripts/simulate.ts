@@ -1,13 +1,17 @@
-// npm run simulate -- --seeds N [--from S] [--workflow NAME] [--failures N] [--without KIND,...]: simulates the examples and random workflows, seed by seed.
+// npm run simulate -- --seeds N [--from S] [--workflow NAME] [--store NAME] [--failures N] [--without KIND,...]: simulates the examples and random workflows, seed by seed.
+// On postgres, DATABASE_URL names the server; without it, one is started.
 import { parseArgs } from "node:util";
 import { type FaultRates, simulate } from "abstractruntime/testing";
+import { placeNames, simulatedPlace } from "../test/simulate/places.ts";
 import { simulated } from "../test/simulate/workflows.ts";
+import startPostgres from "../test/stores/postgres-server.ts";
 
 const { values } = parseArgs({
   options: {
     seeds: { type: "string", default: "1000" },
     from: { type: "string", default: "1" },
     workflow: { type: "string" },
+    store: { type: "string", default: "memory" },
     failures: { type: "string", default: "1" },
     without: { type: "string", default: "" },
   },
@@ -19,6 +23,13 @@ const rates: FaultRates = Object.fromEntries(
     .filter(Boolean)
     .map((kind) => [kind, false]),
 );
+const placeName = placeNames.find((name) => name === values.store);
+if (!placeName) {
+  console.error(`There is no store "${values.store}". There are: ${placeNames.join(", ")}`);
+  process.exit(2);
+}
+const stopServer = placeName === "postgres" ? await startPostgres() : undefined;
+const place = simulatedPlace(placeName);
 const names = values.workflow === undefined ? Object.keys(simulated) : [values.workflow];
 let failed = false;
 for (const name of names) {
@@ -31,6 +42,7 @@ for (const name of names) {
   let done = 0;
   const report = await simulate(chosen.code, {
     ...chosen.options,
+    store: place.store,
     seeds: { from, count },
     maxFailures,
     faults: rates,
@@ -46,6 +58,8 @@ for (const name of names) {
   if (report.problem !== undefined) console.log(report.problem);
   failed ||= !report.ok;
 }
+await place.remove();
+await stopServer?.();
 process.exitCode = failed ? 1 : 0;
 
 function perSeed(began: number, seeds: number): string {

@@ -1,7 +1,7 @@
 /** A process of the crash sweep: carries a workload out, and kills itself where it is told to. */
 import { createRuntime } from "abstractruntime";
-import { sqliteStore } from "abstractruntime/sqlite";
 import { type Fault, faultyStore } from "../../src/testing/faulty-store.ts";
+import { type StoreKind, storeAt } from "./store-at.ts";
 import { carryOut, fastClock, fileOutside, schedulerOptions, type Sighting, type WorkloadName, workflowsOf } from "./workload.ts";
 
 /** Before or after the n-th call of the store, or when the outside world has seen an event of an effect for the n-th time. */
@@ -9,6 +9,7 @@ export type CrashPoint = { call: number; after: boolean } | { effect: string; ev
 
 export interface ChildTask {
   workload: WorkloadName;
+  store: StoreKind;
   directory: string;
   crash?: CrashPoint;
 }
@@ -18,7 +19,7 @@ export interface ChildReport {
   calls: string[];
 }
 
-const { workload, directory, crash } = JSON.parse(process.argv[2] as string) as ChildTask;
+const { workload, store: kind, directory, crash } = JSON.parse(process.argv[2] as string) as ChildTask;
 
 const die = (): void => void process.kill(process.pid, "SIGKILL");
 
@@ -31,7 +32,7 @@ const witness = ({ type, event }: Sighting): void => {
 };
 
 const clock = fastClock(50);
-const store = faultyStore(await sqliteStore(`${directory}/runs.db`, { clock }), faults);
+const store = faultyStore(await storeAt(kind, directory, { clock }), faults);
 const workflows = workflowsOf(fileOutside(`${directory}/outside.jsonl`), witness);
 const runtime = await createRuntime({ store, clock, workflows: Object.values(workflows), scheduler: schedulerOptions });
 const output = await carryOut(runtime, workflows[workload], workload);

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AbstractRuntimeError, type Clock, createRuntime, isError, type Json, type Store } from "abstractruntime";
+import { filesStore } from "abstractruntime/files";
 import { memoryStore } from "abstractruntime/memory";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -21,6 +22,10 @@ const clock: Clock = fastClock(500);
 let files = 0;
 const stores: Record<string, () => Promise<Store>> = {
   memory: async () => memoryStore({ clock }),
+  files: () => {
+    files += 1;
+    return filesStore(join(directory, `${files}`), { clock });
+  },
   SQLite: () => {
     files += 1;
     return sqliteStore(join(directory, `${files}.db`), { clock });

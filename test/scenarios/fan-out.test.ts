@@ -15,13 +15,10 @@ import {
   type StepPlan,
   waitEvent,
 } from "abstractruntime";
-import { memoryStore } from "abstractruntime/memory";
-import { sqliteStore } from "abstractruntime/sqlite";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join as joinPath } from "node:path";
 import { describe, expect, test } from "vitest";
+import { systemClock } from "../../src/kernel/clock.ts";
 import { everyRun, scenario, storeKinds, type World } from "./harness.ts";
+import { placeOf } from "./places.ts";
 
 const to = { resultKey: "got", nextNode: "end" };
 
@@ -685,9 +682,9 @@ describe("fanOut of 2,000 children", () => {
   for (const kind of storeKinds) {
     for (const onFailure of ["fail", "collect"] as const) {
       test(`on ${kind}, ${onFailure}: all are done, in order, by one process`, async () => {
-        const directory = mkdtempSync(joinPath(tmpdir(), "fan-out-"));
+        const place = await placeOf(kind);
         const flow = fanning(({ items }) => fanOut(worker, { items, onFailure }, to as any));
-        const store = kind === "memory" ? memoryStore() : await sqliteStore(joinPath(directory, "runs.db"));
+        const store = await place.open(systemClock);
         const runtime: Runtime = await createRuntime({ workflows: [flow, worker], store });
         try {
           const began = performance.now();
@@ -699,7 +696,7 @@ describe("fanOut of 2,000 children", () => {
           expect(byStatus).toEqual({ completed: 2_001 });
         } finally {
           await runtime.stop();
-          rmSync(directory, { recursive: true, force: true });
+          await place.remove();
         }
       });
     }

@@ -1,5 +1,5 @@
 /**
- * Every scenario runs on each store, and on each in three ways:
+ * Every scenario runs on each store, and in three ways:
  *
  * - plainly: one runtime drives it in the background;
  * - restarted: every node is driven by a new runtime over the store, and the one before was stopped with no time to drain;
@@ -7,10 +7,6 @@
  *
  * Afterwards every run of the store is verified, is looked at after each of its records, and has something that moves it on.
  */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
 import {
   type AnyEffect,
   type Clock,
@@ -25,16 +21,14 @@ import {
   type Timer,
   type Workflow,
 } from "abstractruntime";
-import { memoryStore } from "abstractruntime/memory";
-import { sqliteStore } from "abstractruntime/sqlite";
 import { type Fault, faultyStore, type TestClock, testClock, testIds } from "abstractruntime/testing";
 import { describe, expect, test } from "vitest";
 import { fold } from "../../src/kernel/fold.ts";
-import type { Checkpoint, Loaded } from "../../src/kernel/store.ts";
 import { viewOf } from "../../src/runtime/view.ts";
+import { type UserDatabase, userDatabase } from "../stores/user-database.ts";
+import { type Place, placeOf, type StoreKind, storeKinds } from "./places.ts";
 
-export const storeKinds = ["memory", "sqlite"] as const;
-export type StoreKind = (typeof storeKinds)[number];
+export { type StoreKind, storeKinds } from "./places.ts";
 export const modes = ["plainly", "restarted", "abandoned"] as const;
 export type Mode = (typeof modes)[number];
 
@@ -44,10 +38,11 @@ export interface Code {
   limits?: Partial<Limits>;
 }
 
-export function scenario(name: string, play: (world: World) => Promise<void>): void {
+/** @param kinds Of stores; all but where a scenario is about what only some have. */
+export function scenario(name: string, play: (world: World) => Promise<void>, kinds: readonly StoreKind[] = storeKinds): void {
   describe(name, () => {
-    for (const kind of storeKinds) {
-      for (const mode of modes) {
+    for (const kind of kinds) {
+      for (const mode of modesOn(kind, name)) {
         test(`on ${kind}, ${mode}`, { timeout: 30_000 }, async () => {
           const world = new World(kind, mode);
           try {
@@ -60,6 +55,17 @@ export function scenario(name: string, play: (world: World) => Promise<void>): v
       }
     }
   });
+}
+
+/**
+ * The ways in which a scenario is played. On a disk or a server each takes its time, so that there every scenario is played in one of
+ * them, which it keeps; in all with `npm run scenarios`.
+ */
+function modesOn(kind: StoreKind, name: string): readonly Mode[] {
+  if (process.env.SCENARIOS === "all" || kind === "memory" || kind === "sqlite") return modes;
+  let sum = kind.length;
+  for (const character of name) sum += character.codePointAt(0) as number;
+  return [modes[sum % modes.length] as Mode];
 }
 
 /** A runtime that is open, with what it takes to make an end of it. */
@@ -84,30 +90,24 @@ export class World {
   #killAt: { commits: number; after: boolean } | undefined;
   /** Runs whose verification is expected to fail. */
   readonly damaged = new Set<string>();
-  readonly #directory = mkdtempSync(join(tmpdir(), "scenario-"));
+  #place: Promise<Place> | undefined;
   readonly #ids = testIds(7);
-  #memory: Store | undefined;
   #code: Code = {};
   #open: Opened | undefined;
   #ticking: { done: boolean; error?: unknown } | undefined;
   #calls = 0;
-  /** For the memory store, whose contents nobody can reach: what is read instead of a record or checkpoint. */
-  readonly #tampered = new Map<string, (text: StoredRecord) => StoredRecord>();
-  readonly #badCheckpoints = new Set<string>();
-  readonly #mends: (() => void)[] = [];
+  /** Calls that the store has not answered. */
+  readonly #pending = { calls: 0 };
+  readonly #mends: (() => Promise<void>)[] = [];
 
   constructor(kind: StoreKind, mode: Mode) {
     this.kind = kind;
     this.mode = mode;
-    this.clock = testClock();
+    this.clock = testClock(undefined, { isQuiet: () => this.#pending.calls === 0 });
     this.shown = {
       now: () => this.clock.now() - this.turnedBackMs,
       setTimer: (callback, delayMs, hold) => this.clock.setTimer(callback, delayMs, hold),
     };
-  }
-
-  get path(): string {
-    return join(this.#directory, "runs.db");
   }
 
   now(): number {
@@ -196,6 +196,15 @@ export class World {
     await this.settle();
   }
 
+  /** The tables of the user, beside the runs. */
+  async database(): Promise<UserDatabase> {
+    const place = await this.#placed();
+    // Whoever comes first makes the store.
+    await this.drop();
+    await (await place.open(this.shown)).close();
+    return userDatabase(place.address as string, (answer) => counted(this.#pending, answer));
+  }
+
   /** One question to a runtime: the one under way, or another one made for it. */
   async with<T>(ask: (runtime: Runtime) => Promise<T>): Promise<T> {
     const opened = await this.#opened();
@@ -271,43 +280,22 @@ export class World {
   /** Changes a stored record behind the store's back. */
   async damage(runId: string, seq: number, change: (record: StoredRecord) => Partial<StoredRecord>): Promise<void> {
     await this.drop();
-    const tamper = (record: StoredRecord): StoredRecord => ({ ...record, ...change(record) });
-    if (this.kind === "memory") {
-      this.#tampered.set(`${runId} ${seq}`, tamper);
-      this.#mends.push(() => this.#tampered.clear());
-      return;
-    }
-    this.#sql((database) => {
-      const id = (database.prepare("SELECT run FROM runs WHERE run_id = ?").get(runId) as { run: number }).run * 2 ** 26 + seq;
-      const stored = database.prepare("SELECT header, body FROM records WHERE id = ?").get(id) as unknown as StoredRecord;
-      const { header, body } = tamper({ seq, hash: "", header: stored.header, body: stored.body });
-      const update = (database: DatabaseSync, values: Pick<StoredRecord, "header" | "body">) =>
-        database.prepare("UPDATE records SET header = ?, body = ? WHERE id = ?").run(values.header, values.body, id);
-      update(database, { header, body });
-      this.#mends.push(() => this.#sql((again) => update(again, stored)));
-    });
+    const place = await this.#placed();
+    this.#mends.push(await place.damage(runId, seq, (record) => ({ ...record, ...change(record) })));
   }
 
   /** Changes every stored checkpoint of a run. Answers how many there are. */
   async damageCheckpoints(runId: string): Promise<number> {
     const { length } = await this.with((runtime) => runtime.store.checkpoints(runId));
     await this.drop();
-    if (this.kind === "memory") this.#badCheckpoints.add(runId);
-    else
-      this.#sql((database) =>
-        database
-          .prepare(
-            "UPDATE checkpoints SET state = replace(state, '\"node\"', '\"nude\"') WHERE id / 67108864 = (SELECT run FROM runs WHERE run_id = ?)",
-          )
-          .run(runId),
-      );
+    await (await this.#placed()).damageCheckpoints(runId);
     return length;
   }
 
   /** Undoes every damage to records. */
   async mend(): Promise<void> {
     await this.drop();
-    for (const mend of this.#mends.splice(0)) mend();
+    for (const mend of this.#mends.splice(0)) await mend();
   }
 
   async check(): Promise<void> {
@@ -331,12 +319,13 @@ export class World {
   async close(): Promise<void> {
     this.#ticking = undefined;
     if (this.#open) await this.#vanish();
-    rmSync(this.#directory, { recursive: true, force: true });
+    await (await this.#place)?.remove();
   }
 
   async #opened(options: { scheduler?: boolean } = {}): Promise<Opened> {
     if (this.#open) return this.#open;
-    const inner = await this.#store();
+    const place = await this.#placed();
+    const inner = await place.open(this.shown);
     let workerId = "";
     const watch: Fault = {
       kind: "fail",
@@ -360,8 +349,7 @@ export class World {
       { kind: "fail", on: dies(false) },
       { kind: "fail", on: dies(true), after: true },
     ];
-    const store = faultyStore(this.#tamper(inner), faults);
-    if (this.kind === "memory") store.close = async () => undefined;
+    const store = faultyStore(watched(inner, this.#pending), faults);
     const timers = new Set<Timer>();
     const clock: Clock = {
       now: this.shown.now,
@@ -382,10 +370,9 @@ export class World {
     return this.#open;
   }
 
-  async #store(): Promise<Store> {
-    if (this.kind === "sqlite") return sqliteStore(this.path, { clock: this.shown });
-    this.#memory ??= memoryStore({ clock: this.shown });
-    return this.#memory;
+  #placed(): Promise<Place> {
+    this.#place ??= placeOf(this.kind);
+    return this.#place;
   }
 
   /** Ticks the first run that is due, and that is not stuck in this process. */
@@ -419,63 +406,55 @@ export class World {
     this.#open = undefined;
     opened.faults.push({ kind: "fail" });
     for (const timer of opened.timers) timer.cancel();
-    if (this.kind === "memory") {
-      // What a mark of life says at once where processes share a host.
-      await opened.inner.retire(opened.workerId);
-      return;
-    }
-    await opened.inner.close();
-    // The system took the lock away; the file stays.
-    const marks = `${this.path}-workers`;
-    if (!existsSync(marks)) mkdirSync(marks);
-    writeFileSync(join(marks, encodeURIComponent(opened.workerId)), "");
+    await (await this.#placed()).vanish(opened.inner, opened.workerId);
   }
 
   async #quiet(): Promise<void> {
     for (let calm = 0, before = -1; calm < 8; ) {
       await new Promise((resolve) => setImmediate(resolve));
-      calm = this.#calls === before ? calm + 1 : 0;
+      // A server takes its time to answer.
+      calm = this.#calls === before && this.#pending.calls === 0 ? calm + 1 : 0;
       before = this.#calls;
     }
   }
+}
 
-  #sql(change: (database: DatabaseSync) => unknown): void {
-    const database = new DatabaseSync(this.path);
-    try {
-      change(database);
-    } finally {
-      database.close();
-    }
-  }
+/** A store that counts the calls which it has not answered. */
+function watched(store: Store, pending: { calls: number }): Store {
+  const watch = <T>(answer: Promise<T>): Promise<T> => counted(pending, answer);
+  return new Proxy(store, {
+    get(target, name) {
+      const method = Reflect.get(target, name);
+      if (typeof method !== "function") return method;
+      const call = method.bind(target);
+      if (name === "transact")
+        // While the handler works, it is not the store that is waited for.
+        return (work: Parameters<NonNullable<Store["transact"]>>[0]) =>
+          watch(
+            call(async (client: unknown, commit: Store["commit"]) => {
+              pending.calls -= 1;
+              try {
+                return await work(client, (transitions) => watch(commit(transitions)));
+              } finally {
+                pending.calls += 1;
+              }
+            }),
+          );
+      if (name === "within") return (client: unknown) => watched(call(client), pending);
+      return (...args: unknown[]) => {
+        const answer = call(...args);
+        return answer instanceof Promise ? watch(answer) : answer;
+      };
+    },
+  });
+}
 
-  #tamper(store: Store): Store {
-    if (this.kind !== "memory") return store;
-    const record = (runId: string) => (stored: StoredRecord) => this.#tampered.get(`${runId} ${stored.seq}`)?.(stored) ?? stored;
-    const checkpoint = (runId: string, text: Checkpoint): Checkpoint =>
-      this.#badCheckpoints.has(runId) ? { ...text, text: text.text.replace('"node"', '"nude"') } : text;
-    const loaded = (load: Loaded): Loaded => ({
-      ...load,
-      ...(load.checkpoint ? { checkpoint: checkpoint(load.row.runId, load.checkpoint) } : {}),
-      tail: load.tail.map(record(load.row.runId)),
-    });
-    return new Proxy(store, {
-      get(target, name) {
-        const method = Reflect.get(target, name);
-        if (typeof method !== "function") return method;
-        const call = method.bind(target);
-        if (name === "load")
-          return async (...args: unknown[]) => {
-            const found = await call(...args);
-            return found && loaded(found);
-          };
-        if (name === "claim") return async (...args: unknown[]) => (await call(...args)).map(loaded);
-        if (name === "records")
-          return async (runId: string, ...args: unknown[]) => (await call(runId, ...args)).map(record(runId));
-        if (name === "checkpoints")
-          return async (runId: string) => (await call(runId)).map((text: Checkpoint) => checkpoint(runId, text));
-        return call;
-      },
-    });
+async function counted<T>(pending: { calls: number }, answer: Promise<T>): Promise<T> {
+  pending.calls += 1;
+  try {
+    return await answer;
+  } finally {
+    pending.calls -= 1;
   }
 }
 

@@ -45,8 +45,10 @@ const emit = async (world: World, key: string, payload?: unknown, options: { id?
   await world.settle();
   return count;
 };
-const outputs = async (world: World) =>
-  Promise.all((await world.with(everyRun)).map(async ({ runId }) => (await world.get(runId)).output ?? null));
+const outputs = (world: World) =>
+  world.with(async (runtime) =>
+    Promise.all((await everyRun(runtime)).map(async ({ runId }) => (await runtime.get(runId)).output ?? null)),
+  );
 
 // ---- One run -------------------------------------------------------------------------------------------------------------
 

@@ -383,7 +383,7 @@ describe("a rolling deploy", () => {
     const clock = testClock();
     const shared = memoryStore({ clock });
     const calls: Record<string, number> = {};
-    const kept = wrapStore("kept open", async (method, args) => {
+    const kept = wrapStore(shared, async (method, args) => {
       calls[method] = (calls[method] ?? 0) + 1;
       return method === "close" ? undefined : callStore(shared, method, args);
     });
@@ -431,7 +431,7 @@ describe("a rolling deploy", () => {
     const clock = testClock();
     const shared = memoryStore({ clock });
     let claims = 0;
-    const kept = wrapStore("kept open", async (method, args) => {
+    const kept = wrapStore(shared, async (method, args) => {
       if (method === "close") return undefined;
       const answer = await callStore(shared, method, args);
       if (method === "claim") claims += (answer as unknown[]).length;

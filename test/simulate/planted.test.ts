@@ -79,7 +79,7 @@ const planted: readonly Planted[] = [
   {
     name: "non-idempotent commit",
     file: "stores/memory/transaction.ts",
-    find: "if (records.length > 0 && records.every(({ seq, hash }) => run.records[seq]?.hash === hash)) return true;",
+    find: "if (records.length > 0 && records.every(({ seq, hash }) => run.records.hashOf(seq) === hash)) return true;",
     replace: "",
     code: "random",
     faults: { fail: 6 },
