@@ -2,6 +2,7 @@
 import { sqliteStore } from "abstractruntime/sqlite";
 import { memoryStore } from "abstractruntime/memory";
 import { hash } from "node:crypto";
+import { Artifacts } from "../src/artifacts/artifacts.ts";
 import { beginRun } from "../src/kernel/begin.ts";
 import { systemClock, systemIds } from "../src/kernel/clock.ts";
 import { Driver, type DriveHost } from "../src/kernel/drive.ts";
@@ -80,6 +81,15 @@ async function turn(on: StoreName, steps: number, hashText?: (text: string) => s
     ids: systemIds,
     log: silent,
     limits: defaultLimits,
+    artifacts: new Artifacts({
+      store,
+      blobs: store.blobs,
+      ids: systemIds,
+      now: () => Date.now(),
+      jsonDepth: defaultLimits.jsonDepth,
+      report: () => undefined,
+      checkRunning: () => undefined,
+    }),
     loopBusyMs: () => 0,
     now: () => Date.now(),
     holdsLeases: () => true,

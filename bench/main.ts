@@ -5,6 +5,7 @@
 import { parseArgs } from "node:util";
 import { age } from "./age.ts";
 import { answer } from "./answer.ts";
+import { artifact } from "./artifact.ts";
 import { chaining } from "./chaining.ts";
 import { cold } from "./cold.ts";
 import { storeNames } from "./compare.ts";
@@ -17,6 +18,8 @@ import { growth } from "./growth.ts";
 import { machine, syncsPerSecond } from "./machine.ts";
 import { old } from "./old.ts";
 import { park } from "./park.ts";
+import { postgres } from "./postgres.ts";
+import { costs } from "./postgres-costs.ts";
 import { startProfiling, takeProfile } from "./profile.ts";
 import { type Settings, settingsOf } from "./settings.ts";
 import { barrier, speculative } from "./steps.ts";
@@ -38,15 +41,18 @@ const subjects: Record<string, (settings: Settings) => Promise<Figure[]>> = {
   chaining,
 };
 /** Minutes of work and gigabytes of disk: only when they are named, or with `--long`. */
-const long: typeof subjects = { crowd };
-const all = { ...subjects, ...long };
+const long: typeof subjects = { crowd, artifact };
+/** They have a server of their own, and figures of their own. */
+const servers: typeof subjects = { postgres, costs };
+const all = { ...subjects, ...long, ...servers };
 
 const usage = `npm run bench -- [NAME ...] [--quick] [--rounds N] [--profile] [--json]
 
   NAME       ${Object.keys(subjects).join(", ")}. Default: all.
-             ${Object.keys(long).join(", ")}: a million runs, minutes. Only when named, or with --long.
+             ${Object.keys(long).join(", ")}: a million runs, gigabytes; minutes. Only when named, or with --long.
   --quick    A tenth of the work: whether it runs, not how fast.
-  --on STORE Only on memory or sqlite. Default: both.
+             postgres, costs: only when named, or with --on postgres.
+  --on STORE Only on memory, sqlite or postgres. Default: memory and sqlite.
   --rounds N How often each is measured. Default: 3 to 15, by subject.
   --profile  Also where our side of the subjects spends its time. The figures are then those of a profiled process.
   --json     One JSON value instead of tables.`;
@@ -66,7 +72,12 @@ const { values, positionals } = parseArgs({
 const unknown = positionals.find((name) => !Object.hasOwn(all, name));
 const stores = storeNames.filter((name) => values.on === undefined || values.on === name);
 const rounds = values.rounds === undefined ? undefined : Number(values.rounds);
-if (values.help || unknown !== undefined || stores.length === 0 || (rounds !== undefined && !(rounds >= 1))) {
+if (
+  values.help ||
+  unknown !== undefined ||
+  (stores.length === 0 && values.on !== "postgres") ||
+  (rounds !== undefined && !(rounds >= 1))
+) {
   if (unknown !== undefined) console.error(`There is no benchmark "${unknown}".`);
   console.error(usage);
   process.exit(values.help ? 0 : 2);
@@ -83,7 +94,8 @@ say(
     `bare appends of 500 bytes with fdatasync: ${before.syncsPerSecond.toLocaleString("en")}/s; load before the start: ${before.load.toFixed(2)}\n`,
 );
 if (values.profile) await startProfiling();
-for (const name of positionals.length > 0 ? positionals : Object.keys(values.long ? all : subjects)) {
+const named = values.on === "postgres" ? Object.keys(servers) : positionals;
+for (const name of named.length > 0 ? named : Object.keys(values.long ? { ...subjects, ...long } : subjects)) {
   const found = await all[name]!(settings);
   figures.push(...found);
   say(`${table(found)}\n`);
