@@ -5,7 +5,7 @@ import { explainEffect, movingText } from "./explain-effect.ts";
 import { moment, span, when } from "./moment.ts";
 import { leftToUndo, openEffectsOf, type OpenEffect } from "./open-effects.ts";
 import { hasDied } from "./open-runtime.ts";
-import { storeAddress } from "./open-store.ts";
+import { storeAddress, withoutPassword } from "./open-store.ts";
 import { runsOf } from "./runs-of.ts";
 import { jsonLine, type Terminal } from "./terminal.ts";
 import type { WorkflowFile } from "./workflow-file.ts";
@@ -190,7 +190,8 @@ function notUndone({ undoFailures = [] }: Run): Fields {
 
 function explainMoving({ cli, run, now }: Facts, { phase, to }: NonNullable<Run["moving"]>): Part {
   const there = storeAddress(to);
-  const [from, target] = phase === "arriving" ? [there, cli.store] : [cli.store, there];
+  const here = withoutPassword(cli.store);
+  const [from, target] = phase === "arriving" ? [there, here] : [here, there];
   const again = nextCommand({ ...cli, store: defaultStore }, "move", [run.runId], { from, to: target });
   return {
     summary: `${named(run)} ${phase === "left" ? "has" : "is"} ${movingText({ phase, to })}, with all that it started.`,

@@ -84,5 +84,5 @@ export function storeAddress(name: string): string {
 
 /** What may be printed. */
 export function withoutPassword(store: string): string {
-  return store.replace(/^(postgres(?:ql)?:\/\/[^@/:]*):[^@]*@/i, "$1@").replace(/([?&])password=[^&]*(&|$)/gi, "$1");
+  return store.replace(/^(postgres(?:ql)?:\/\/[^@/:]*):[^?]*@/i, "$1@").replace(/([?&])password=[^&]*(&|$)/gi, "$1");
 }

@@ -60,8 +60,13 @@ export function beginRun(workflow: Workflow, options: BeginOptions, ids: Ids, li
 /** Few enough that stores may keep due runs apart by priority. */
 const highestPriority = 100;
 
+/** What a run is found by stands in indexes, which take no long texts. */
+const longestText = 500;
+
 /** Half of a surrogate pair is no character: a store keeps another text for it, under which the run would never be found. */
 function checkText(option: string, text: unknown): void {
+  if (typeof text === "string" && text.length > longestText)
+    throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} is longer than ${longestText} characters` });
   if (text === undefined || (typeof text === "string" && text.isWellFormed())) return;
   const problem = typeof text === "string" ? `${JSON.stringify(text)}, which has half of a surrogate pair` : `a ${typeof text}`;
   throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} is ${problem}, not well-formed text` });

@@ -440,7 +440,8 @@ export class Driver {
     if (mail.kind === "control" && mail.key === "retry") this.#recover();
     const { payload } = mail;
     for (const { kind, data } of drafts)
-      if (kind === "control" && data.before !== undefined && isObject(payload)) this.#writer.archive(data.before, payload.base as string);
+      if (kind === "control" && data.before !== undefined && isObject(payload))
+        this.#writer.archive(data.before, payload.base as string);
     return true;
   }
 

@@ -220,7 +220,8 @@ export const catalogue = {
   ),
   FORK_OPEN_EFFECTS: entry<{ runId: string; seq: number; effects: readonly string[] }>(
     (f) => `run ${f.runId} had effects open at record ${f.seq}, which a fork cannot share: ${listed(f.effects)}`,
-    () => 'Fork with open: "restart", which runs the step that requested them again, or name a record before it. Nothing was started.',
+    () =>
+      'Fork with open: "restart", which runs the step that requested them again, or name a record before it. Nothing was started.',
   ),
   FORK_REFUSED: entry<{ runId: string; seq: number; problem: string }>(
     (f) => `run ${f.runId} cannot be forked at record ${f.seq}: ${f.problem}`,
@@ -294,7 +295,7 @@ export const catalogue = {
   STORE_UNAVAILABLE: entry<{ store: string; problem: string }>(
     (f) => `the store ${f.store} cannot be opened or written: ${f.problem}`,
     (f) =>
-      f.store.startsWith("postgres")
+      /^(postgres|s3:)/.test(f.store)
         ? "Runs go on by themselves once it can be reached."
         : "Check that the path exists and may be written; runs go on once it is reachable.",
   ),

@@ -23,7 +23,7 @@ export interface Look {
   large: boolean;
   /** Artifacts that are referred to. */
   ids: Set<string> | undefined;
-  /** At least a third of the bytes of its JSON text, and at most about all of them. */
+  /** At least a sixth of the bytes of its JSON text (a control character takes six), and at most about all of them. */
   size: number;
 }
 
@@ -53,7 +53,7 @@ export function offloadResult(result: Json, limitBytes: number, found: Look): Of
   const texts: Offloaded<Json>["texts"] = [];
   const value = found.large ? withoutLarge(result, limitBytes, texts) : result;
   // What a reference inside of it leads to would be kept by nobody, were it replaced as a whole.
-  const mayReplace = texts.length === 0 && !found.ids && typeof value === "object" && found.size * 3 > limitBytes;
+  const mayReplace = texts.length === 0 && !found.ids && typeof value === "object" && found.size * 6 > limitBytes;
   const text = mayReplace ? JSON.stringify(value) : "";
   if (!isAbove(text, limitBytes)) return { value, texts };
   const ref = refTo(text, jsonType);

@@ -313,7 +313,7 @@ export function checkResultKey(dottedKey: string): void {
     });
   }
   // A result that is a mere id would become a reference that no record shows, and its artifact would not be kept.
-  if (/(^|\.)\$artifact$/.test(dottedKey)) {
+  if (dottedKey === "$artifact" || dottedKey.endsWith(".$artifact")) {
     throw new AbstractRuntimeError("RESULT_KEY_INVALID", {
       key: dottedKey,
       problem: 'a part "$artifact" at its end would make a reference: let the result be the whole reference',

@@ -62,7 +62,7 @@ export class RunArtifacts {
     const limitBytes = isTransactional ? Infinity : this.#host.limits.offloadBytes;
     const found = nothingFound();
     look(result, limitBytes, found);
-    if (!found.ids && !found.large && found.size * 3 <= limitBytes) return outcome;
+    if (!found.ids && !found.large && found.size * 6 <= limitBytes) return outcome;
     const prepare = async (): Promise<Outcome> => {
       await (isTransactional ? this.#check(found.ids) : this.#keep(found.ids));
       return { kind: "completed", result: await this.#offload(offloadResult(result, limitBytes, found), result) };

@@ -16,7 +16,16 @@ import { type Policy, retryDelay } from "./policy.ts";
 import { childId, childKey } from "./child-id.ts";
 import { shownError } from "./fold.ts";
 import { type Bodies, type ControlAction, controlActions, type Intent, type RecordDraft } from "./record.ts";
-import { decodeState, isEnded, isJoined, isWindingUp, type OpenEffect, type RunState, type Undoable, type WaitState } from "./run.ts";
+import {
+  decodeState,
+  isEnded,
+  isJoined,
+  isWindingUp,
+  type OpenEffect,
+  type RunState,
+  type Undoable,
+  type WaitState,
+} from "./run.ts";
 import type { Mail } from "./store.ts";
 import { asksAboutUncertainty, badInput, builtInWait, uncertainWait, type WaitSpec, waitState } from "./wait.ts";
 

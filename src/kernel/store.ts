@@ -537,7 +537,11 @@ export interface Store {
    * are left out. Of a run that has left, the note says where to, unless another is given. With `heads`, a run whose last record is not
    * the one given for it has lived on, and counts as live.
    */
-  purge(runIds: readonly string[], note?: string, heads?: ReadonlyMap<string, string>): Promise<{ live: string[]; purged: string[] }>;
+  purge(
+    runIds: readonly string[],
+    note?: string,
+    heads?: ReadonlyMap<string, string>,
+  ): Promise<{ live: string[]; purged: string[] }>;
 
   tombstone(runId: string): Promise<Tombstone | undefined>;
 

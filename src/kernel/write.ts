@@ -339,5 +339,6 @@ export function checkSize(runId: string, what: string, text: string, limitBytes:
   // No character takes more than three bytes of UTF-8 for one of its UTF-16 units.
   if (text.length * 3 <= limitBytes) return;
   const sizeBytes = Buffer.byteLength(text);
-  if (sizeBytes > limitBytes) throw new AbstractRuntimeError("TOO_LARGE", { what: `${what} of run ${runId}`, sizeBytes, limitBytes });
+  if (sizeBytes > limitBytes)
+    throw new AbstractRuntimeError("TOO_LARGE", { what: `${what} of run ${runId}`, sizeBytes, limitBytes });
 }

@@ -10,6 +10,7 @@
 import { systemIds } from "../kernel/clock.ts";
 import { beginRestored, type Begun } from "../kernel/begin.ts";
 import { endMessage } from "../kernel/child.ts";
+import { AbstractRuntimeError } from "../kernel/errors.ts";
 import { defaultLimits } from "../kernel/execute.ts";
 import { restoreRun } from "../kernel/fold.ts";
 import type { JsonObject } from "../kernel/json.ts";
@@ -64,6 +65,9 @@ export interface ImportTarget {
 
 /** The tag that names the file which an artifact holds. */
 export const fileTag = "python:file";
+
+/** What stands beside the state in its record is shorter. */
+const originBytes = 4_096;
 
 /** Until the run is created that refers to them. */
 const pinMs = 600_000;
@@ -164,11 +168,15 @@ class Import {
 
   #problemWith(runId: string): string | undefined {
     try {
-      this.#state(
+      const state = this.#state(
         runId,
         () => undefined,
         () => true,
       );
+      const sizeBytes = Buffer.byteLength(JSON.stringify(state)) + originBytes;
+      const limitBytes = defaultLimits.varsBytes;
+      if (sizeBytes > limitBytes)
+        throw new AbstractRuntimeError("TOO_LARGE", { what: `the vars of run ${runId}`, sizeBytes, limitBytes });
       return undefined;
     } catch (error) {
       return problemOf(error);

@@ -35,13 +35,13 @@ export function checkQuery(query: RunQuery, where: string, of: "page" | "all" = 
   checkOptions(query, of === "page" ? names : names.filter((name) => !ofPages.includes(name)), where);
   for (const option of texts) {
     const value: unknown = query[option];
-    if (value !== undefined && typeof value !== "string") throw invalid(option, `${option} is a text`);
+    if (value !== undefined && !isText(value)) throw invalid(option, `${option} is a well-formed text`);
   }
   for (const span of spans) checkSpan(span, query[`${span}After`], query[`${span}Before`]);
   const { status, workflowId, waitReason, vars, blocked, order } = query;
   for (const one of listOf("status", status)) checkOneOf("status", one, statuses);
   for (const one of listOf("workflowId", workflowId))
-    if (typeof one !== "string") throw invalid("workflowId", "workflowId is a text, or a list of them");
+    if (!isText(one)) throw invalid("workflowId", "workflowId is a well-formed text, or a list of them");
   if (waitReason !== undefined) checkOneOf("waitReason", waitReason, reasons);
   if (order !== undefined) checkOneOf("order", order, orders);
   if (blocked !== undefined && typeof blocked !== "boolean") throw invalid("blocked", "blocked is true or false");
@@ -74,6 +74,11 @@ function checkVars(vars: unknown): void {
     if (typeof value === "string" && value.length > longestIndexed)
       throw invalid(option, `${option} is longer than ${longestIndexed} characters, and such texts are not indexed`);
   }
+}
+
+/** Half of a surrogate pair is no character: one store would find it within others, and another would not. */
+function isText(given: unknown): boolean {
+  return typeof given === "string" && given.isWellFormed();
 }
 
 function listOf(option: string, given: unknown): readonly unknown[] {

@@ -278,7 +278,7 @@ export class Player {
       look(draft.data as JsonObject, Number.POSITIVE_INFINITY, found);
       if (was?.code === "ARTIFACT_MISSING" && [...(found.ids ?? [])].some((id) => was.message.includes(id))) return was;
       const { recordBytes } = this.#host.limits;
-      if (found.size * 3 <= recordBytes) continue;
+      if (found.size * 6 <= recordBytes) continue;
       const { stored } = encodeRecord(draft, { runId, seq: seq + 1, prev, at: this.#now, step, node }, this.#host.ids.salt());
       checkSize(runId, `a ${draft.kind} record`, stored.body as string, recordBytes);
     }

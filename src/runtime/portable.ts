@@ -45,7 +45,7 @@ export type PortableEntry =
 const writtenAtOnce = 256 * 1024;
 const longestLine = 256 * 1024 * 1024;
 
-/** @throws INVALID_OPTION when the file exists; what the disk rejects with. Nothing is left of a file that was not completed. */
+/** @throws INVALID_OPTION when the file exists; TOO_LARGE; what the disk rejects with. Nothing is left of a file that was not completed. */
 export async function writePortable(
   file: string,
   header: Omit<PortableHeader, "portable">,
@@ -98,6 +98,13 @@ async function writeLines(
   };
   const write = async (line: object): Promise<void> => {
     const bytes = Buffer.from(`${JSON.stringify(line)}\n`);
+    // Nobody could read it again.
+    if (bytes.length > longestLine)
+      throw new AbstractRuntimeError("TOO_LARGE", {
+        what: "a line of the file",
+        sizeBytes: bytes.length,
+        limitBytes: longestLine,
+      });
     hash.update(bytes);
     lines += 1;
     waiting.push(bytes);

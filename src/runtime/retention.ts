@@ -2,6 +2,7 @@
  * Removing what has ended: by age, status, tags and workflow, a tree as a whole, and never a live run. What is left of each run is a
  * tombstone, which keeps its id taken and says what its last record was.
  */
+import { childKey } from "../kernel/child-id.ts";
 import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
 import { readMoment } from "../kernel/moment.ts";
 import { isEnded, type RunStatus } from "../kernel/run.ts";
@@ -12,6 +13,7 @@ import type { Ids } from "../kernel/clock.ts";
 import { checkNumber } from "./options.ts";
 import { writePortable } from "./portable.ts";
 import { runsOf } from "./runs-of.ts";
+import { scheduleWorkflowId } from "./schedule-workflow.ts";
 import { rowOf } from "./tree.ts";
 
 /** Which runs: all conditions hold for the first run of a tree, and its age for every other one too. */
@@ -71,11 +73,20 @@ export async function archiveRuns(place: Place, query: PurgeQuery & { to: string
   const { to: file, ...rest } = query;
   if (typeof file !== "string" || file === "")
     throw new AbstractRuntimeError("INVALID_OPTION", { option: "to", problem: "to names the file that the runs are written to" });
+  if (rest.left)
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: "left",
+      problem: "what has left lives in the other store: archive it there, and purge it here",
+    });
   const { store } = place;
   const wanted = readQuery(rest, now, "archive()");
   const purged = none(wanted.dryRun);
   const found: ListedRun[][] = [];
-  for await (const tree of treesTo(store, wanted, purged)) found.push(tree);
+  for await (const tree of treesTo(store, wanted, purged)) {
+    // A copy of one that lives elsewhere would keep the whole file from being imported.
+    if (tree.some(({ moving }) => moving)) purged.kept += 1;
+    else found.push(tree);
+  }
   if (wanted.dryRun || found.length === 0) {
     for (const tree of found) count(purged, idsOf(tree));
     return purged;
@@ -103,7 +114,7 @@ async function* endedOf(store: Store, found: readonly ListedRun[][], written: Li
 async function hasStayed(store: Store, tree: readonly ListedRun[]): Promise<boolean> {
   for (const { runId, head } of tree) {
     const run = await rowOf(store, runId);
-    if (run?.head !== head || !(run.moving ? run.moving.phase === "left" : hasEnded(run))) return false;
+    if (run?.head !== head || run.moving || !hasEnded(run)) return false;
   }
   return true;
 }
@@ -229,10 +240,13 @@ async function* treesTo(store: Store, wanted: Wanted, purged: Purged): AsyncGene
   }
 }
 
-/** Whether the run that started it is here; for one that is here, whether that one has not left. */
-async function hasParent(store: Store, { parentRunId, moving }: ListedRun): Promise<boolean> {
+/** Whether the run that started it is here; for one that is here, whether that one has not left. A run of a schedule goes by itself. */
+async function hasParent(store: Store, { runId, parentRunId, moving }: ListedRun): Promise<boolean> {
   const parent = parentRunId === undefined ? undefined : await rowOf(store, parentRunId);
-  return parent !== undefined && (moving !== undefined || parent.moving?.phase !== "left");
+  if (!parent || (!moving && parent.moving?.phase === "left")) return false;
+  // It lives for years, and looks at none of them but the one that it waits for, which it may be about to do when it does not rest.
+  const isSchedule = !moving && parent.workflowId === scheduleWorkflowId && !isEnded(parent);
+  return !(isSchedule && parent.status === "waiting" && parent.waits.every(({ waitKey }) => waitKey !== childKey(runId)));
 }
 
 function hasEnded(run: ListedRun): boolean {

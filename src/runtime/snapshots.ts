@@ -82,8 +82,9 @@ export class Snapshots {
     checkOptions(query, ["runId", "workflowId", "tag", "text", "limit", "cursor"], "snapshots.list()");
     checkWhole("limit", query.limit);
     for (const option of ["runId", "workflowId", "tag", "text", "cursor"] as const) {
-      if (query[option] === undefined || typeof query[option] === "string") continue;
-      throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} is a text` });
+      const given: unknown = query[option];
+      if (given === undefined || (typeof given === "string" && given.isWellFormed())) continue;
+      throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} is a well-formed text` });
     }
     return store.snapshots(query);
   }

@@ -23,7 +23,11 @@ const [high, low] = [smile[0] as string, smile[1] as string];
 
 test("a stream of text may be cut in the middle of a character", async () => {
   const { artifacts } = await open();
-  for (const chunks of [[`a${high}`, `${low}b`], [high, low], ["a", `${high}`, `${low}${high}`, low, "b"]]) {
+  for (const chunks of [
+    [`a${high}`, `${low}b`],
+    [high, low],
+    ["a", `${high}`, `${low}${high}`, low, "b"],
+  ]) {
     const ref = await artifacts.put(pieces(...chunks));
     expect(await (await artifacts.open(ref)).text()).toBe(chunks.join(""));
   }
@@ -32,7 +36,15 @@ test("a stream of text may be cut in the middle of a character", async () => {
 test("half of a surrogate pair, which has no bytes, is refused", async () => {
   const { artifacts, store } = await open();
   const one = Uint8Array.of(1);
-  for (const content of [high, `a${low}`, pieces("a", high), pieces(high, "b"), pieces(low), pieces(high, one), pieces(high, high)])
+  for (const content of [
+    high,
+    `a${low}`,
+    pieces("a", high),
+    pieces(high, "b"),
+    pieces(low),
+    pieces(high, one),
+    pieces(high, high),
+  ])
     await expect(artifacts.put(content)).rejects.toMatchObject({ code: "INVALID_OPTION", fields: { option: "content" } });
   await expect(artifacts.storeText(high)).rejects.toMatchObject({ code: "INVALID_OPTION" });
   const left: unknown[] = [];
@@ -62,6 +74,21 @@ test("a large text that is not well-formed stays in the ledger, unchanged", asyn
   const [own, got] = output as any;
   expect(own === text && got.text === text).toBe(true);
   expect(isArtifactRef(got.other)).toBe(true);
+});
+
+test("a result that is large by its escapes becomes an artifact", async () => {
+  const parts = Array.from({ length: 10 }, () => "\u0001".repeat(5_000));
+  const page = defineEffect("page", { run: async () => parts });
+  const workflow = defineWorkflow({
+    id: "w",
+    effects: [page],
+    entry: "get",
+    nodes: { get: () => page({}, { resultKey: "page", nextNode: "end" }), end: ({ vars }) => complete(vars.page) },
+  });
+  const runtime = await open();
+  const { output } = await runtime.run(workflow);
+  expect(isArtifactRef(output)).toBe(true);
+  expect(await (await runtime.artifacts.open(output as any)).json()).toEqual(parts);
 });
 
 test("a page of artifacts has a whole number of them", async () => {

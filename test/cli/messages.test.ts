@@ -2,6 +2,11 @@
 import { existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { moveRuns } from "../../src/index.ts";
+import { withoutPassword } from "../../src/cli/open-store.ts";
+import { postgresStore } from "../../src/stores/postgres/index.ts";
+import { sqliteStore } from "../../src/stores/sqlite/index.ts";
+import { faultyStore } from "../../src/testing/index.ts";
 import { dropSchema, newSchema, serverUrl, sqlOn } from "../stores/postgres-server.ts";
 import { CommandLine, fixture } from "./command-line.ts";
 
@@ -167,4 +172,36 @@ test("looking makes no store on a server either, and says that there is none", a
   }
   expect((await line.ar("graph", approval, "--store", `${serverUrl()}?schema=${schema}`)).code).toBe(0);
   expect(await sqlOn(`SELECT 1 FROM pg_namespace WHERE nspname = '${schema}'`)).toEqual([]);
+});
+
+test("what a move that was cut off has to say at a server names no password", async () => {
+  const schema = newSchema();
+  onTestFinished(async () => void (await dropSchema(schema)));
+  await ask("cut");
+  const [from, target] = [await sqliteStore(line.storePath), await postgresStore({ connectionString: serverUrl(), schema })];
+  const faulty = faultyStore(target, [{ kind: "fail", on: "settle" }]);
+  await expect(moveRuns(from, faulty, ["cut"])).rejects.toMatchObject({ code: "STORE_UNAVAILABLE" });
+  await from.close();
+  await target.close();
+  const to = `${serverUrl()}?schema=${schema}`;
+  const { out } = await line.ar("why", "cut", "--store", to);
+  expect(out).toMatch(/abstractruntime move cut --from sqlite:\S+ --to '?postgres:/);
+  expect(out).not.toContain(`:${new URL(serverUrl()).password}@`);
+});
+
+test.each([
+  ["postgres://me:hidden@h/d", "postgres://me@h/d"],
+  ["postgres://me:hid@den@h/d", "postgres://me@h/d"],
+  ["postgresql://me:hid/den@h:5432/d?schema=a@b", "postgresql://me@h:5432/d?schema=a@b"],
+  ["postgres://h/d?password=hidden&schema=s", "postgres://h/d?schema=s"],
+  ["postgres://me@h/d", "postgres://me@h/d"],
+])("of %s is printed %s", async (given, printed) => {
+  expect(withoutPassword(given)).toBe(printed);
+  const { out, err } = await line.ar(
+    "ls",
+    "--json",
+    "--store",
+    given.replace("@h", "@127.0.0.1:1").replace("//h", "//127.0.0.1:1"),
+  );
+  expect(out + err).not.toMatch(/hid|den/);
 });

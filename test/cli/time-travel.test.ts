@@ -128,7 +128,10 @@ test("snapshot: made, listed, restored, removed", async () => {
   const other = await line.ar("snapshot", "restore", "mine", "--file", fixture("several.ts"));
   expect(other).toMatchObject({ code: 1, err: expect.stringContaining("WORKFLOW_INCOMPATIBLE") });
   expect((await line.ar("snapshot", "delete", "mine")).out).toBe("Snapshot mine is deleted. Its run stays as it is.\n");
-  expect(await line.ar("snapshot", "delete", "mine")).toMatchObject({ code: 1, err: expect.stringContaining("SNAPSHOT_NOT_FOUND") });
+  expect(await line.ar("snapshot", "delete", "mine")).toMatchObject({
+    code: 1,
+    err: expect.stringContaining("SNAPSHOT_NOT_FOUND"),
+  });
 });
 
 test.each<[args: string[], said: RegExp]>([

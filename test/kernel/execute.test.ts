@@ -257,7 +257,14 @@ test("the ids of a run are well-formed text", () => {
   const workflow = defineWorkflow({ id: "w", entry: "a", nodes: { a: () => ({ completeOutput: {} }) } } as never) as never;
   const begin = (more: object) => beginRun(workflow, { runId: "r", now: 0, ...more } as never, testIds(), defaultLimits);
   expect(begin({ actorId: "🙂", sessionId: "s\u0000" })).toMatchObject({ row: { runId: "r" } });
-  for (const more of [{ runId: "r\ud83d" }, { actorId: "\udc00" }, { sessionId: "\ud83d s" }, { actorId: 7 }])
+  const long = "s".repeat(501);
+  for (const more of [
+    { runId: "r\ud83d" },
+    { actorId: "\udc00" },
+    { sessionId: "\ud83d s" },
+    { actorId: 7 },
+    { sessionId: long },
+  ])
     expect(() => begin(more), JSON.stringify(more)).toThrow(/INVALID_OPTION/);
 });
 

@@ -26,6 +26,7 @@ import {
   verifyLedgerChain,
 } from "abstractruntime/python";
 import { testClock } from "abstractruntime/testing";
+import { defaultLimits } from "../../src/kernel/execute.ts";
 import { expected, fixture, textOf } from "./fixtures.ts";
 import { stores } from "./stores.ts";
 
@@ -649,6 +650,20 @@ describe("a program that died between a record and the state that it led to", ()
     const { ended } = await finished([parent, done], ledger);
     expect(ended.output).toMatchObject({ sub: { sub_run_id: "c", output: { x: 2 } } });
   });
+});
+
+test("a run that is too large hides no other", async () => {
+  await using runtime = await createRuntime({ store: memoryStore(), scheduler: false });
+  const { varsBytes } = defaultLimits;
+  try {
+    Object.assign(defaultLimits, { varsBytes: 20_000 });
+    const large = python("large", { vars: { text: "x".repeat(16_000) } });
+    const report = await importPython(runtime, write([large, python("child", { parent_run_id: "large" })]));
+    expect(report.runs.map(({ runId }) => runId)).toEqual(["child"]);
+    expect(report.problems).toMatchObject([{ file: "run_large.json", problem: expect.stringMatching(/^TOO_LARGE/) }]);
+  } finally {
+    Object.assign(defaultLimits, { varsBytes });
+  }
 });
 
 test("what JavaScript has no number for is noted, and one run that cannot be here hides no other", async () => {

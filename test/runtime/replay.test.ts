@@ -541,6 +541,10 @@ test("what could not be recorded then cannot be recorded in a replay", async () 
       vars.much = much;
       return goto("end");
     },
+    "too large a text of escapes": (vars) => {
+      vars.much = "\u0001".repeat(30_000);
+      return goto("end");
+    },
     "too large a payload": () => model({ much }, { nextNode: "end" }),
     "too large a member's payload": () => all([model({ prompt: "a" }), model({ much })], { nextNode: "end" }),
     "too large an output": () => complete(much),

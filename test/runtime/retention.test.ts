@@ -150,13 +150,16 @@ describe.each(["memory", "sqlite"] as const)("on %s", (kind) => {
     }
     const of = async (): Promise<number> => (await runtime.list({ parentRunId: "schedule:hourly" })).runs.length;
     expect(await of()).toBe(5);
-    expect(await runtime.purge({ status: "completed", olderThanMs: 1.5 * day, dryRun: true })).toMatchObject({ runs: 3, kept: 0 });
+    expect(await runtime.purge({ status: "completed", olderThanMs: 1.5 * day, dryRun: true })).toMatchObject({
+      runs: 3,
+      kept: 0,
+    });
     expect(await runtime.purge({ status: "completed", olderThanMs: 1.5 * day })).toMatchObject({ runs: 3, trees: 3, kept: 0 });
     expect(await of()).toBe(2);
     await clock.advance(day);
     await drive();
     expect(await of()).toBe(3);
-    expect(await runtime.schedules.get("hourly")).toMatchObject({ lastError: undefined });
+    expect(await runtime.schedules.get("hourly")).not.toHaveProperty("lastError");
     // Over, it is a tree like any other.
     await runtime.cancel("schedule:hourly");
     await runtime.tick("schedule:hourly");
@@ -174,6 +177,9 @@ describe.each(["memory", "sqlite"] as const)("on %s", (kind) => {
     await refused({ olderThanMs: -1 });
     await refused({ endedBefore: "yesterday" });
     await refused({ olderThan: 5 });
+    // What has left lives elsewhere: a copy of it could not be imported, nor anything else of the same file.
+    const to = join(directory, "left.jsonl");
+    await expect(runtime.archive({ left: true, to })).rejects.toMatchObject({ code: "INVALID_OPTION" });
   });
 
   test("archive: written, removed, and imported again as it was", async () => {

@@ -209,3 +209,20 @@ test("a run that is claimed while the runtime stops is handed back, with nothing
   expect((await inner.load(runId))?.lease).toBeUndefined();
   await inner.close();
 });
+
+test("what is due and given to nobody, since another has it locked, is not asked for in a hot loop", async () => {
+  const clock = patient(testClock());
+  const inner = memoryStore({ clock });
+  let claims = 0;
+  const store = wrapStore(inner, (method, args) => {
+    if (method === "nextDue") return Promise.resolve({ at: clock.now(), now: clock.now() });
+    if (method !== "claim") return callStore(inner, method, args);
+    claims += 1;
+    return Promise.resolve([]);
+  });
+  const runtime = await createRuntime({ store, clock, ids: testIds(3), workflows: [] });
+  opened.push({ runtime, clock });
+  for (let ms = 0; ms < 2_000; ms += 50) await clock.advance(50);
+  expect(claims).toBeGreaterThan(5);
+  expect(claims).toBeLessThan(20);
+});

@@ -236,6 +236,8 @@ for (const kind of storeKinds) {
       expect(await refused(runtime.snapshots.list({ tags: "a" } as any))).toBe("INVALID_OPTION");
       expect(await refused(runtime.snapshots.list({ limit: 0 }))).toBe("INVALID_OPTION");
       expect(await refused(runtime.snapshots.list({ cursor: "x" }))).toBe("INVALID_OPTION");
+      for (const query of [{ tag: 5 }, { text: ["a"] }, { runId: null }, { text: "\ud83d" }] as any[])
+        expect(await refused(runtime.snapshots.list(query))).toBe("INVALID_OPTION");
       expect(await refused(runtime.snapshots.restore("nothing"))).toBe("SNAPSHOT_NOT_FOUND");
       const { snapshotId } = await runtime.snapshots.create(runId, { name: "a", seq: 1 });
       expect(await refused(runtime.snapshots.restore(snapshotId, { atSeq: 0 } as any))).toBe("INVALID_OPTION");

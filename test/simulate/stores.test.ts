@@ -16,7 +16,11 @@ describe("under faults, every promise holds", () => {
         const place = simulatedPlace(name);
         try {
           const { code, options } = simulated.random!;
-          const report = await simulate(code, { ...options, store: place.store, seeds: { from: 50_001, count: (name === "postgres" ? 8 : 20) * factor } });
+          const report = await simulate(code, {
+            ...options,
+            store: place.store,
+            seeds: { from: 50_001, count: (name === "postgres" ? 8 : 20) * factor },
+          });
           expect(report.problem).toBeUndefined();
           expect(report.totals.records).toBeGreaterThan(8 * factor);
         } finally {

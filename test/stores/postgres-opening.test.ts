@@ -123,6 +123,12 @@ it.each([
   expect(await refusal({ connectionString: urlWith((url) => void Object.assign(url, part)) })).toMatch(said);
 });
 
+it("a connection string that is no URL is refused with how to write one", async () => {
+  expect(await refusal({ connectionString: "postgres://me:se/cret@127.0.0.1/db" })).toMatch(
+    /^STORE_UNAVAILABLE: (?!.*cret).*no URL.*%2F/,
+  );
+});
+
 it("no name of a store holds a password", async () => {
   const schema = schemaFor();
   const store = await postgresStore({ connectionString: serverUrl(), schema });
@@ -133,5 +139,7 @@ it("no name of a store holds a password", async () => {
 it("an option that is not known, or no place at all, is refused by name", async () => {
   expect(await refusal({ connectionString: "postgres://x", shema: "y" } as never)).toContain('Did you mean "schema"?');
   expect(await refusal({})).toMatch(/^INVALID_OPTION: .*either a connectionString or a pool/);
+  expect(await refusal("postgres://x" as never)).toMatch(/^INVALID_OPTION: .*postgresStore\(\{ connectionString \}\)/);
+  expect(await refusal({ pool: {} as never })).toMatch(/^INVALID_OPTION: .*pool of `pg`/);
   expect(await refusal({ connectionString: "postgres://x", schema: 'a"; DROP' })).toMatch(/^INVALID_OPTION: .*schema/);
 });

@@ -152,3 +152,26 @@ it("others hear of what there is to do, and of messages to runs that they hold; 
   await hears(() => here.store.create([stored(here.newRun())]));
   expect(rings).toBe(count + 1);
 });
+
+it("many who listen do not all rush for each run that is ready, and each hears of it all the same", async () => {
+  const [here, ...others] = (await worlds(12)) as [World, ...World[]];
+  const heard = others.map(() => 0);
+  for (const [i, { store }] of others.entries()) {
+    await others[i]?.worker();
+    onTestFinished(
+      store.hear(() => {
+        heard[i] = (heard[i] ?? 0) + 1;
+      }),
+    );
+  }
+  const create = () => here.store.create([stored(here.newRun())]);
+  // Until all of them listen.
+  while (heard.includes(0)) await create();
+  const before = [...heard];
+  const startedAt = performance.now();
+  for (let i = 0; i < 60; i++) await create();
+  // Eleven workers: the looks after a ring take up to 36 ms, and the next ring comes when half of that is over.
+  const most = 2 + (performance.now() - startedAt) / 17;
+  for (const [i, count] of heard.entries()) expect(count - (before[i] ?? 0)).toBeLessThanOrEqual(most);
+  while (heard.some((count, i) => count === before[i])) await create();
+});

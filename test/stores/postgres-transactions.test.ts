@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { goOn, refuses } from "../../src/testing/contract/world.ts";
 import { dropSchema, newSchema, serverUrl, startServer } from "./postgres-server.ts";
 import { transactions } from "./transactions.ts";
-import { storeAt, userDatabase } from "./user-database.ts";
+import { storeAt, type UserDatabase, userDatabase } from "./user-database.ts";
 
 const given = transactions("postgres", async (clock) => {
   const schema = newSchema();
@@ -20,6 +20,12 @@ const given = transactions("postgres", async (clock) => {
   };
 });
 
+/** Somebody waits for a lock of this connection. */
+async function untilBlocked(user: UserDatabase): Promise<void> {
+  const sql = "SELECT count(*) AS n FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))";
+  while (Number((await user.query(sql))[0]?.n) === 0);
+}
+
 describe("the user's transaction", () => {
   it(
     "that has failed takes nothing more, and goes on after a rollback",
@@ -32,6 +38,23 @@ describe("the user's transaction", () => {
       await user.begin();
       expect(await store.within(user.client).create([run])).toEqual([true]);
       await user.commit();
+    }),
+  );
+
+  it(
+    "that creates a run keeps another of that id from arriving, also when it commits meanwhile",
+    given(async ({ world, store, user }) => {
+      const parked = await world.parked();
+      const copy = await store.copyOf(parked.runId);
+      if (!copy) throw new Error("there is no copy");
+      const run = world.newRun();
+      await user.begin();
+      await store.within(user.client).create([run]);
+      const adopted = store.adopt({ ...copy, row: { ...copy.row, runId: run.row.runId } }, { token: "t", to: "elsewhere" });
+      await untilBlocked(user);
+      await user.commit();
+      await refuses(adopted, "RUN_EXISTS");
+      expect(await store.moves()).toEqual([]);
     }),
   );
 
@@ -148,4 +171,87 @@ it("transactional effects over one connection are refused, since they would wait
     await store.close();
     await dropSchema(schema);
   }
+});
+
+describe("a connection that is lost at the commit", () => {
+  type Query = (text: string, ...rest: unknown[]) => Promise<unknown>;
+  type Lost = (commit: () => Promise<unknown>, client: { query: Query; end(): void }) => Promise<unknown>;
+
+  /** What a run books whose connection is lost, as `lose` says, when the first commit with its booking is on the way. */
+  async function bookings(
+    lose: Lost,
+    prepare: (user: UserDatabase) => Promise<unknown> = async () => undefined,
+  ): Promise<unknown[]> {
+    const schema = newSchema();
+    const store = await postgresStore({ connectionString: serverUrl(), schema, connections: 4 });
+    const user = await userDatabase(`${serverUrl()}?schema=${schema}`);
+    await user.query("CREATE TABLE ~bookings (id TEXT NOT NULL)");
+    await prepare(user);
+    let attempts = 0;
+    const book = defineEffect("book", {
+      transactional: true,
+      policy: { maxAttempts: 1 },
+      run: async (_, { transaction }) => {
+        attempts += 1;
+        await user.on(transaction, "INSERT INTO ~bookings VALUES ('a')");
+        const client = transaction as { query: Query; connection: { stream: { destroy(): void } } };
+        const query = client.query.bind(client) as Query;
+        if (attempts === 1)
+          client.query = (text, ...rest) => {
+            const end = (): void => client.connection.stream.destroy();
+            return text === "COMMIT" ? lose(() => query(text), { query, end }) : query(text, ...rest);
+          };
+      },
+    });
+    const flow = defineWorkflow({
+      id: "flow",
+      effects: [book],
+      entry: "book",
+      nodes: { book: () => book({}, { nextNode: "end" }), end: () => complete() },
+    });
+    try {
+      await using runtime = await createRuntime({ workflows: [flow], store });
+      await runtime.start(flow, { runId: "r" });
+      await runtime.result("r");
+      const completed = (await runtime.ledger("r")).filter(({ kind }) => kind === "effect_completed");
+      expect(completed).toHaveLength(1);
+      expect((await runtime.verify("r")).problems).toEqual([]);
+      return await user.query("SELECT id FROM ~bookings");
+    } finally {
+      await user[Symbol.asyncDispose]();
+      await dropSchema(schema);
+    }
+  }
+
+  it("before the server heard of it: what was written is there once", async () => {
+    const lose: Lost = (commit, { end }) => {
+      end();
+      return commit();
+    };
+    expect(await bookings(lose)).toHaveLength(1);
+  });
+
+  it("before its answer was heard: what was written is there once", async () => {
+    const lose: Lost = async (commit, { query, end }) => {
+      await commit();
+      end();
+      return query("SELECT 1");
+    };
+    expect(await bookings(lose)).toHaveLength(1);
+  });
+
+  it("while the server is still at it: what was written is there once", async () => {
+    const slowly = (user: UserDatabase): Promise<unknown> =>
+      user.query(`
+        CREATE FUNCTION ~slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON ~bookings DEFERRABLE INITIALLY DEFERRED
+          FOR EACH ROW EXECUTE FUNCTION ~slow()`);
+    const lose: Lost = async (commit, { end }) => {
+      const committed = commit();
+      // Sent with the next turn of the loop.
+      setImmediate(() => setImmediate(end));
+      return committed;
+    };
+    expect(await bookings(lose, slowly)).toHaveLength(1);
+  });
 });

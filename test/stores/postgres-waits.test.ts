@@ -189,6 +189,27 @@ it("users who have all connections of a shared pool may begin runs in their tran
   expect(await world.claimable()).toContain(late.row.runId);
 });
 
+it("a pool of one connection serves the store and whoever else uses it; handlers have no transactions then", async () => {
+  const schema = await schemaOf();
+  const pool = new pg.Pool({ connectionString: serverUrl(), max: 1 });
+  onTestFinished(() => pool.end());
+  const store = await postgresStore({ pool: pool as unknown as PostgresPool, schema, listen: false });
+  onTestFinished(() => store.close());
+  const world = new World(store, testClock(), undefined);
+  expect(store.transact).toBe(undefined);
+  // Whoever else uses the pool gets its connection, however busy the store is.
+  let isBusy = true;
+  const busy = (async () => {
+    while (isBusy) await store.load("nobody");
+  })();
+  for (let i = 0; i < 3; i++) (await pool.connect()).release();
+  isBusy = false;
+  await busy;
+  const run = stored(world.newRun());
+  await store.create([run]);
+  expect(await world.claimable()).toEqual([run.row.runId]);
+});
+
 it("of calls that are made at once in one transaction, one that fails takes no other with it", async () => {
   const schema = await schemaOf();
   const store = await postgresStore({ connectionString: serverUrl(), schema, connections: 4 });

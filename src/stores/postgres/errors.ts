@@ -28,7 +28,8 @@ export function isUnprepared(error: unknown): boolean {
 export function isDisconnected(error: unknown): boolean {
   if (error instanceof AbstractRuntimeError) return false;
   const code = codeOf(error);
-  if (code.startsWith("08") || ["57P01", "57P02", "57P03", "53300"].includes(code)) return true;
+  // Also closed by the server since it was idle for too long, alone or in a transaction.
+  if (code.startsWith("08") || ["57P01", "57P02", "57P03", "53300", "57P05", "25P03"].includes(code)) return true;
   if (isSqlState(code)) return false;
   const network = ["ECONNRESET", "ECONNREFUSED", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "EAI_AGAIN", "ENOTFOUND"];
   if (network.includes(code)) return true;
@@ -76,6 +77,8 @@ export function storeError(error: unknown, store: string): unknown {
     case "ENOTFOUND":
     case "EAI_AGAIN":
       return unavailable(`${said}; check the host of the connection string`);
+    case "ERR_INVALID_URL":
+      return unavailable("its connection string is no URL; in a password, write / as %2F, and other special characters alike");
     case "ECONNREFUSED":
       return unavailable(`${said}; no server listens there: check host and port of the connection string`);
     default:

@@ -48,6 +48,11 @@ export interface PostgresOptions {
  * @throws STORE_UNAVAILABLE, STORE_CORRUPT, FORMAT_NEWER, INVALID_OPTION
  */
 export async function postgresStore(options: PostgresOptions): Promise<Store> {
+  if (typeof options !== "object")
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: "connectionString",
+      problem: "its options are an object: postgresStore({ connectionString })",
+    });
   const known = ["connectionString", "pool", "schema", "connections", "listen", "prepare", "busyTimeoutMs", "clock"];
   checkOptions(options, known, "postgresStore()");
   const { connectionString, schema = "abstractruntime", connections = 10, listen, prepare = true, clock } = options;
@@ -56,6 +61,8 @@ export async function postgresStore(options: PostgresOptions): Promise<Store> {
       option: "connectionString",
       problem: "postgresStore() takes either a connectionString or a pool",
     });
+  if (options.pool !== undefined && (typeof options.pool?.connect !== "function" || typeof options.pool.on !== "function"))
+    throw new AbstractRuntimeError("INVALID_OPTION", { option: "pool", problem: "pool must be a pool of `pg`" });
   if (!/^[a-z_][a-z0-9_]{0,62}$/i.test(schema))
     throw new AbstractRuntimeError("INVALID_OPTION", {
       option: "schema",
@@ -77,7 +84,8 @@ export async function postgresStore(options: PostgresOptions): Promise<Store> {
     await database.run(
       async (client) => {
         await migrate(client, statements.sql, schema, name);
-        statements.contentsId = (await statements.rows(client, identitySql))[0]?.id as string;
+        // Not prepared: a pooler is noticed by the first call.
+        statements.contentsId = (await statements.rows(client, identitySql, [], true))[0]?.id as string;
       },
       (error) => !isStarting(error),
     );

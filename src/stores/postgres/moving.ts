@@ -18,6 +18,7 @@ import {
 import { lastSeq, laneOf } from "./calls.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf, encode, jsonOf } from "./encode.ts";
+import { codeOf } from "./errors.ts";
 import type { Lanes } from "./lanes.ts";
 import { movingOf, type RunTableRow } from "./read.ts";
 import { bury, lockRuns, purgedError, remove, tombstoneOf } from "./retention.ts";
@@ -76,8 +77,7 @@ export class Moves {
     const moving = present && movingOf(present);
     const tombstone = await tombstoneOf(this.#statements, this.#client, runId);
     const hasLeft = moving?.phase === "left";
-    if (present && !hasLeft && (moving?.token !== token || moving.phase !== "arriving"))
-      throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a ledger of its own in this store" });
+    if (present && !hasLeft && (moving?.token !== token || moving.phase !== "arriving")) throw existsHere(runId);
     if (present && hasLeft && isFromBefore(copy, present))
       throw new AbstractRuntimeError("RUN_MOVED", { runId, to: moving.to, phase: "left" });
     if (tombstone && isOlder(row, tombstone)) throw purgedError(tombstone);
@@ -134,7 +134,10 @@ export class Moves {
     const names = Object.keys(columns).join(", ");
     const insert = `INSERT INTO ~runs (run, ${names}) SELECT nextval('~run_numbers'), ${names}
       FROM json_populate_record(NULL::~runs, $1::json) RETURNING run`;
-    const [{ run } = {}] = await this.#rows(insert, [jsonOf(columns)]);
+    const [{ run } = {}] = await this.#rows(insert, [jsonOf(columns)]).catch((error: unknown) => {
+      // Created since we looked.
+      throw codeOf(error) === "23505" ? existsHere(row.runId) : error;
+    });
     const given: [table: string, columns: string, types: string, rows: unknown[]][] = [
       ["run_tags", "tag", "tag text", (row.tags ?? []).map((tag) => ({ tag }))],
       [
@@ -246,6 +249,10 @@ export class Moves {
   #rows<T = Record<string, unknown>>(sql: string, values: readonly unknown[]): Promise<T[]> {
     return this.#statements.rows<T>(this.#client, sql, values);
   }
+}
+
+function existsHere(runId: string): AbstractRuntimeError<"RUN_EXISTS"> {
+  return new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a ledger of its own in this store" });
 }
 
 export async function movesUnderWay(statements: Statements, client: PostgresClient): Promise<MoveUnderWay[]> {

@@ -113,11 +113,6 @@ export class Transactions {
 
   /** As `transact` of the store. No more of them at a time than leave connections for the store's own calls, which they wait for. */
   async transact<T>(work: Work<T>): Promise<T> {
-    if (this.#database.most < 2)
-      throw new AbstractRuntimeError("INVALID_OPTION", {
-        option: "connections",
-        problem: "a pool of one connection has none left for the store while a handler has it: give it two or more",
-      });
     if (this.#taken < this.#database.mostTaken) this.#taken += 1;
     else await new Promise<void>((given) => this.#waiting.push(given));
     try {

@@ -43,14 +43,7 @@ import { prepareDirectory } from "../directory.ts";
 import { type Applied, Group } from "../group.ts";
 import { Listeners, type Wakes } from "../listeners.ts";
 import type { Move, MoveUnderWay, Refusal } from "../moving.ts";
-import {
-  dropArtifacts,
-  findArtifact,
-  keepArtifact,
-  putArtifact,
-  queryArtifacts,
-  sweepArtifacts,
-} from "./artifacts.ts";
+import { dropArtifacts, findArtifact, keepArtifact, putArtifact, queryArtifacts, sweepArtifacts } from "./artifacts.ts";
 import { Bell, sharedBell } from "./bell.ts";
 import { SqliteBlobs } from "./blobs.ts";
 import { isAwaited } from "./due.ts";
@@ -83,7 +76,15 @@ export interface SqliteOptions {
 type Call = (transaction: Transaction) => unknown;
 
 /** What a call is refused with before it has written anything. */
-const guards = ["CONFLICT", "RUN_TOO_LONG", "ARTIFACT_MISSING", "RUN_NOT_FOUND", "RUN_EXISTS", "RUN_MOVED", "RUN_PURGED"] as const;
+const guards = [
+  "CONFLICT",
+  "RUN_TOO_LONG",
+  "ARTIFACT_MISSING",
+  "RUN_NOT_FOUND",
+  "RUN_EXISTS",
+  "RUN_MOVED",
+  "RUN_PURGED",
+] as const;
 
 /** Whether there are other workers is looked up at most so often. */
 const othersMs = 100;
@@ -302,10 +303,7 @@ class SqliteStore implements Store {
     return this.#read(() => countRuns(this.#reader, query, by));
   }
 
-  putArtifact(
-    artifact: ArtifactRow,
-    options: { pinMs: number; runId?: string; replace?: true },
-  ): Promise<ArtifactRow> {
+  putArtifact(artifact: ArtifactRow, options: { pinMs: number; runId?: string; replace?: true }): Promise<ArtifactRow> {
     return this.#write((transaction) =>
       putArtifact(this.#reader, rowOf(transaction, options.runId), artifact, options, this.#clock.now()),
     );
