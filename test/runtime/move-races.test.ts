@@ -191,3 +191,26 @@ test("a move that was cut off is not taken back, nor made, with its sides exchan
     expect(await finishTree(stores.b, clock, tree)).toMatchObject({ early: { n: 2 } });
   }
 });
+
+test("a target that has lost what arrived is given it again, by the same call, while the source keeps it", async () => {
+  const clock = testClock();
+  const stores = opened(clock);
+  const tree = await startTree(stores.a, clock);
+  await moveRuns(stores.a, stores.b, [tree.parentId]);
+  const restored = opened(clock).b;
+  expect(await moveRuns(stores.a, restored, [tree.parentId])).toMatchObject({ runIds: [tree.parentId, tree.childId] });
+  expect(await finishTree(restored, clock, tree)).toMatchObject({ early: { n: 2 } });
+  // One that went on from there is not made twice.
+  await moveRuns(restored, stores.c, [tree.parentId], { purge: true });
+  await expect(moveRuns(stores.a, restored, [tree.parentId])).rejects.toMatchObject({ code: "RUN_MOVED" });
+});
+
+test("a run that was purged is not taken for one that has moved, though the target has another of its id", async () => {
+  const clock = testClock();
+  const { a, b } = opened(clock);
+  for (const store of [a, b]) await startTree(store, clock);
+  const tree = { parentId: "parent", childId: (await a.query({ parentRunId: "parent" })).runs[0]?.runId as string, artifact: "" };
+  await finishTree(a, clock, tree);
+  await a.purge([tree.parentId, tree.childId]);
+  await expect(moveRuns(a, b, [tree.parentId])).rejects.toMatchObject({ code: "RUN_PURGED" });
+});

@@ -38,14 +38,7 @@ import type {
 import { type Applied, Group } from "../group.ts";
 import { Listeners } from "../listeners.ts";
 import type { Move, MoveUnderWay, Refusal } from "../moving.ts";
-import {
-  dropArtifacts,
-  findArtifact,
-  keepArtifact,
-  putArtifact,
-  queryArtifacts,
-  sweepArtifacts,
-} from "./artifacts.ts";
+import { dropArtifacts, findArtifact, keepArtifact, putArtifact, queryArtifacts, sweepArtifacts } from "./artifacts.ts";
 import { MemoryBlobs } from "./blobs.ts";
 import { Contents, type Run } from "./contents.ts";
 import { copyOf, moves } from "./moving.ts";
@@ -193,10 +186,7 @@ export class MemoryStore implements Store {
     return this.#open().query(query);
   }
 
-  putArtifact(
-    artifact: ArtifactRow,
-    options: { pinMs: number; runId?: string; replace?: true },
-  ): Promise<ArtifactRow> {
+  putArtifact(artifact: ArtifactRow, options: { pinMs: number; runId?: string; replace?: true }): Promise<ArtifactRow> {
     return this.#write(() => putArtifact(this.#contents, artifact, options, this.#clock.now()));
   }
 

@@ -7,7 +7,7 @@ import { claimer, free, heldOf, keysOf, liftable, mostPassed, opensAt, queueStat
  * passed over. Claims of one queue with limits are made one after the other, since each counts what the others hold.
  */
 export const claimSql = `
-CREATE FUNCTION ~claim (${claimer}, p_limit int, p_run_id text, p_claim text, p_again boolean, p_lost text[],
+CREATE FUNCTION ~claim (${claimer}, p_limit int, p_run_id text, p_claim text, p_lost text[],
   OUT run_ids text[], OUT epochs int[], OUT ready boolean, OUT block_count bigint)
 LANGUAGE plpgsql ${settings}
 AS $claim$
@@ -39,16 +39,14 @@ BEGIN
   epochs := '{}';
   ready := false;
   SELECT count INTO block_count FROM ~blocks;
-  -- Where its connection was lost, this claim may be under way still: it is waited for, and then answered.
+  -- Where its connection was lost, this claim may be made twice, in either order: one waits for the other, and both give the same.
   PERFORM pg_advisory_xact_lock(~lock_claims, ('x' || substr(md5(p_claim), 1, 8))::bit(32)::int);
   IF p_lost IS NOT NULL THEN
     freed := (SELECT f.freed FROM ~free(moment, p_worker, p_lost, true) f);
   END IF;
-  IF p_again THEN
-    SELECT coalesce(array_agg(run_id), '{}'), coalesce(array_agg(epoch), '{}') INTO run_ids, epochs
-    FROM ~runs WHERE worker_id = p_worker AND claim = p_claim;
-    IF array_length(run_ids, 1) > 0 THEN RETURN; END IF;
-  END IF;
+  SELECT coalesce(array_agg(run_id), '{}'), coalesce(array_agg(epoch), '{}') INTO run_ids, epochs
+  FROM ~runs WHERE worker_id = p_worker AND claim = p_claim;
+  IF array_length(run_ids, 1) > 0 THEN RETURN; END IF;
 
   FOR expired IN SELECT worker_id FROM ~workers WHERE expires_at <= moment AND worker_id <> p_worker ORDER BY worker_id
     FOR UPDATE SKIP LOCKED

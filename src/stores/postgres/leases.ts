@@ -46,17 +46,15 @@ export class Leases {
     worker: Capability,
     { limit, runId }: { limit: number; runId?: string },
     claim: string,
-    again: boolean,
   ): Promise<{ claimed: Claimed[]; ready: boolean }> {
     const lost = [...(this.#unanswered.get(worker.workerId) ?? [])];
     const sql = `SELECT array_to_json(run_ids)::text AS run_ids, array_to_json(epochs)::text AS epochs, ready, block_count
-      FROM ~claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`;
+      FROM ~claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`;
     const [row] = await this.#statements.rows(client, sql, [
       ...this.#claimer(worker),
       Math.min(limit, 100_000),
       runId === undefined ? null : encode(runId),
       claim,
-      again,
       lost.length > 0 ? arrayOf(lost) : null,
     ]);
     for (const one of lost) this.#unanswered.get(worker.workerId)?.delete(one);

@@ -130,11 +130,7 @@ export class PostgresStore implements Store {
 
   async claim(worker: Capability, options: { limit: number; runId?: string }): Promise<Loaded[]> {
     const claim = systemIds.id();
-    const attempt = this.#inTurn(
-      undefined,
-      (client, again) => this.#leases.claim(client, worker, options, claim, again),
-      worker.workerId,
-    );
+    const attempt = this.#inTurn(undefined, (client) => this.#leases.claim(client, worker, options, claim), worker.workerId);
     const { claimed, ready } = await attempt.catch((error) => {
       this.#leases.forget(worker.workerId, claim);
       throw error;
