@@ -1,7 +1,7 @@
 /** Subworkflows: a child begins in the commit that records it, under an id derived from the effect that asked for it. */
 import { type Begun, beginRun } from "./begin.ts";
 import { childId, childKey, memberId } from "./child-id.ts";
-import type { DriveHost } from "./drive.ts";
+import type { DriveHost } from "./drive-host.ts";
 import { AbstractRuntimeError, type ErrorCode, type ErrorData, errorData, isError } from "./errors.ts";
 import { isObject, type Json, type JsonObject } from "./json.ts";
 import { restoreRun } from "./fold.ts";

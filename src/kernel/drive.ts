@@ -10,13 +10,12 @@
  * D5. While a transactional effect executes, nothing of its run is appended: the next commit is that of its transaction, with what the
  *     handler wrote there. What other effects come to meanwhile is recorded behind it.
  */
-import type { ArtifactKeeper } from "./artifact.ts";
 import { awaitingChildren, endedBefore, givenUp, startsChildren } from "./child.ts";
-import type { Clock, Ids } from "./clock.ts";
-import type { EffectDefinition, Logger } from "./effect.ts";
+import type { DriveHost } from "./drive-host.ts";
+import type { EffectDefinition } from "./effect.ts";
 import { AbstractRuntimeError, type ErrorData, errorData, isError } from "./errors.ts";
-import { interrupted, isPromise, type Limits } from "./execute.ts";
-import { Executions, type Slots } from "./executions.ts";
+import { interrupted, isPromise } from "./execute.ts";
+import { Executions } from "./executions.ts";
 import { restoreRun } from "./fold.ts";
 import { Inbox } from "./inbox.ts";
 import { cloneJson, equalJson, isObject } from "./json.ts";
@@ -24,7 +23,7 @@ import { migration, type Misfit, nodeMisfit } from "./migrate.ts";
 import { isBuiltIn, Needs } from "./needs.ts";
 import type { StepPlan } from "./plan.ts";
 import { defaultPolicy } from "./policy.ts";
-import type { LedgerRecord, RecordDraft } from "./record.ts";
+import type { RecordDraft } from "./record.ts";
 import { RunArtifacts } from "./run-artifacts.ts";
 import { nodeError, type Ran, runNode } from "./run-node.ts";
 import {
@@ -33,7 +32,6 @@ import {
   isWindingUp,
   type OpenEffect,
   payloadOf,
-  type RunRow,
   type RunState,
   statusOf,
   type Undoable,
@@ -51,48 +49,9 @@ import {
   planDrafts,
   undoDrafts,
 } from "./step.ts";
-import type { Blocked, Lease, Loaded, Mail, NewRun, Store } from "./store.ts";
+import type { Blocked, Lease, Loaded, Mail, Store } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
 import { type AppendOptions, Writer } from "./write.ts";
-
-/** What a driver needs of the process it lives in. */
-export interface DriveHost {
-  readonly store: Store;
-  readonly clock: Clock;
-  readonly ids: Ids;
-  readonly log: Logger;
-  readonly limits: Limits;
-  readonly artifacts: ArtifactKeeper;
-  /** Now, by the store's clock. */
-  now(): number;
-  /** How long drivers have kept the event loop since it last had its turn, in milliseconds. */
-  loopBusyMs(): number;
-  /** Whether this worker's leases are surely still its own. Asked before every non-speculative effect. */
-  holdsLeases(): boolean;
-  /** How often its leases had run out before they were renewed. */
-  leaseLapses(): number;
-  renewLeases(): Promise<void>;
-  /** Names the code of this process, for blocks. */
-  readonly fingerprint: string;
-  workflow(id: string): Workflow | undefined;
-  /** The ids of the workflows that `workflow` knows, for messages. */
-  workflowIds?(): readonly string[];
-  effect(type: string, workflow: Workflow): EffectDefinition | undefined;
-  /** How many effects of a type execute at the same time in this process. Default: no limit. */
-  readonly slots?: Slots;
-  /** How long a run that gathers the ends of children stays here for the next one, in milliseconds. Default: 0. */
-  readonly lingerMs?: number;
-  /** Called when a durable commit has created runs or sent messages to these. */
-  reached?(runIds: readonly string[]): void;
-  /** Is told what nobody else would hear of. */
-  report?(message: string, fields: { error?: unknown; runId?: string }): void;
-  /** Called with children once they are durable. */
-  started?(runs: readonly NewRun[]): void;
-  /** Called with records, and the row after them, once they are durable. */
-  committed?(records: readonly LedgerRecord[], row: RunRow): void;
-  /** Replaced only by the benchmark that prices hashing. */
-  readonly hashText?: (text: string) => string;
-}
 
 export interface DriveResult {
   state: RunState;

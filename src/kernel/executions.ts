@@ -6,7 +6,7 @@
  *     Where there is none, `slotFreed` is called once there may be one.
  */
 import { beginChild, beginChildren, type Begins } from "./child.ts";
-import type { DriveHost } from "./drive.ts";
+import type { DriveHost } from "./drive-host.ts";
 import type { EffectDefinition } from "./effect.ts";
 import { AbstractRuntimeError, errorData } from "./errors.ts";
 import { type Execution, execute, isPromise } from "./execute.ts";

@@ -1,6 +1,6 @@
 /** What a run needs of the code in this process: its workflow, its effects, its children's workflows. What is missing blocks it (L7). */
 import { childWorkflowOf, startsChildren } from "./child.ts";
-import type { DriveHost } from "./drive.ts";
+import type { DriveHost } from "./drive-host.ts";
 import type { EffectDefinition } from "./effect.ts";
 import { AbstractRuntimeError, nearest } from "./errors.ts";
 import type { Misfit } from "./migrate.ts";

@@ -1,6 +1,6 @@
 /** The artifacts of one run that is being driven: what is too large for its ledger is put, and what it refers to is kept. */
 import { artifactIdsWritten } from "./artifact.ts";
-import type { DriveHost } from "./drive.ts";
+import type { DriveHost } from "./drive-host.ts";
 import { AbstractRuntimeError, type ErrorData, errorData } from "./errors.ts";
 import type { JsonObject } from "./json.ts";
 import { type Look, look, offloadPatch, offloadResult, type Offloaded } from "./offload.ts";

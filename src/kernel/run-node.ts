@@ -1,7 +1,7 @@
 /** Runs one node on a draft of the vars: its plan with the patch, or what went wrong. Records nothing. */
 import { type Finalised, openDraft } from "./draft.ts";
 import { setLongTimer } from "./clock.ts";
-import type { DriveHost } from "./drive.ts";
+import type { DriveHost } from "./drive-host.ts";
 import { AbstractRuntimeError, type ErrorData, errorData, isError } from "./errors.ts";
 import { isPromise } from "./execute.ts";
 import type { StepPlan } from "./plan.ts";

@@ -7,7 +7,7 @@
  * W3. A checkpoint travels with the batch that makes it due (L4).
  */
 import { artifactIdsIn, mayRefer } from "./artifact.ts";
-import type { DriveHost } from "./drive.ts";
+import type { DriveHost } from "./drive-host.ts";
 import { AbstractRuntimeError, errorData } from "./errors.ts";
 import { fold } from "./fold.ts";
 import { encodeRecord, type LedgerRecord, type RecordDraft, type StoredRecord } from "./record.ts";

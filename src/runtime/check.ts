@@ -1,5 +1,5 @@
 /** Which live runs the code of this process would break, found without changing any of them. */
-import type { DriveHost } from "../kernel/drive.ts";
+import type { DriveHost } from "../kernel/drive-host.ts";
 import { isError } from "../kernel/errors.ts";
 import { migration, type Misfit, nodeMisfit } from "../kernel/migrate.ts";
 import { startsChildren } from "../kernel/child.ts";

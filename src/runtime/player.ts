@@ -4,7 +4,7 @@
  * Of what is open, that goes on first whose next event was first in the recording; nodes run as soon as nothing is open.
  */
 import { artifactIdsWritten } from "../kernel/artifact.ts";
-import type { DriveHost } from "../kernel/drive.ts";
+import type { DriveHost } from "../kernel/drive-host.ts";
 import type { EffectDefinition } from "../kernel/effect.ts";
 import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "../kernel/errors.ts";
 import { execute } from "../kernel/execute.ts";

@@ -1,5 +1,5 @@
 /** The artifacts that a message refers to: it may lie in a mailbox for longer than what was put is kept. */
-import type { DriveHost } from "../kernel/drive.ts";
+import type { DriveHost } from "../kernel/drive-host.ts";
 import { AbstractRuntimeError } from "../kernel/errors.ts";
 import type { Json } from "../kernel/json.ts";
 import { type Look, look } from "../kernel/offload.ts";

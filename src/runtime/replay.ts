@@ -7,7 +7,7 @@
  * P2. An effect is known again by its node, its type and which of these it is. Its payload may differ: that is reported.
  * P3. A replay of the code that made a run, whose nodes depend on nothing but what they are given, reports nothing.
  */
-import type { DriveHost } from "../kernel/drive.ts";
+import type { DriveHost } from "../kernel/drive-host.ts";
 import type { EffectContext } from "../kernel/effect.ts";
 import { AbstractRuntimeError, checkOptions, nearest } from "../kernel/errors.ts";
 import { issueTexts } from "../kernel/execute.ts";

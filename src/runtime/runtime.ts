@@ -2,7 +2,7 @@
 import { Artifacts } from "../artifacts/artifacts.ts";
 import { type Begun, beginRun } from "../kernel/begin.ts";
 import { systemClock, systemIds } from "../kernel/clock.ts";
-import type { DriveHost } from "../kernel/drive.ts";
+import type { DriveHost } from "../kernel/drive-host.ts";
 import { AbstractRuntimeError, checkOptions, isError, nearest } from "../kernel/errors.ts";
 import { defaultLimits } from "../kernel/execute.ts";
 import { cloneJson, equalJson, type Json } from "../kernel/json.ts";
@@ -36,14 +36,7 @@ import { type Exported, exportRuns } from "./export-runs.ts";
 import { type Imported, importRuns } from "./import-runs.ts";
 import { type Forking, type ForkOptions, forkRun } from "./fork.ts";
 import { type Health, lastErrors, longestAnswerMs, mostExecuting, problemsOf } from "./health.ts";
-import {
-  checkNumber,
-  checkWhole,
-  readOptions,
-  readStart,
-  type RuntimeOptions,
-  type StartOptions,
-} from "./options.ts";
+import { checkNumber, checkWhole, readOptions, readStart, type RuntimeOptions, type StartOptions } from "./options.ts";
 import { type RunPoint, stateAt } from "./moments.ts";
 import { keepReferred } from "./referred.ts";
 import { blockedError, elsewhere, isRetried, loadRun, missing, outcomeOf, stateOf } from "./read.ts";
@@ -837,7 +830,10 @@ export class Runtime implements AsyncDisposable {
     if (!stored) throw await missing(this.store, runId);
     const first = decodeRecord(runId, stored);
     if (first.kind === "run_restored")
-      throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a state that was made elsewhere: it was forked or imported" });
+      throw new AbstractRuntimeError("RUN_EXISTS", {
+        runId,
+        problem: "a state that was made elsewhere: it was forked or imported",
+      });
     if (first.kind !== "run_started")
       throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq: 0, problem: "the run does not begin with its start" });
     if (first.data.workflowId !== begun.state.workflowId)

@@ -3,7 +3,8 @@
  * memory while it waits (L5).
  */
 import type { Timer } from "../kernel/clock.ts";
-import { Driver, type DriveHost, type DriveResult } from "../kernel/drive.ts";
+import { Driver, type DriveResult } from "../kernel/drive.ts";
+import type { DriveHost } from "../kernel/drive-host.ts";
 import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
 import { restoreRun } from "../kernel/fold.ts";
 import type { Begun } from "../kernel/begin.ts";

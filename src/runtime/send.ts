@@ -1,5 +1,5 @@
 /** Messages from outside: signals, events for many, and commands. Each is durable when its promise resolves, and known by its id. */
-import type { DriveHost } from "../kernel/drive.ts";
+import type { DriveHost } from "../kernel/drive-host.ts";
 import { AbstractRuntimeError } from "../kernel/errors.ts";
 import { type Json, type JsonObject, toJson } from "../kernel/json.ts";
 import type { Limits } from "../kernel/execute.ts";

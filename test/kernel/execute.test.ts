@@ -4,7 +4,7 @@ import { testClock, testIds } from "abstractruntime/testing";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { beginRun } from "../../src/kernel/begin.ts";
 import { setLongTimer } from "../../src/kernel/clock.ts";
-import type { DriveHost } from "../../src/kernel/drive.ts";
+import type { DriveHost } from "../../src/kernel/drive-host.ts";
 import { AbstractRuntimeError, errorData, isError } from "../../src/kernel/errors.ts";
 import { defaultLimits, type Execution, execute } from "../../src/kernel/execute.ts";
 import { nodeError, runNode } from "../../src/kernel/run-node.ts";
