@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { postgresStore } from "abstractruntime/postgres";
 import { testClock } from "abstractruntime/testing";
 import type { RunState } from "../src/kernel/run.ts";
-import type { Lease } from "../src/kernel/store.ts";
+import type { Lease } from "../src/kernel/transition.ts";
 import { goOn, Holder, park, stored, World } from "../src/testing/contract/world.ts";
 import { newSchema, sqlOn, startServer } from "../test/stores/postgres-server.ts";
 import type { Figure } from "./figure.ts";

@@ -4,7 +4,7 @@
  */
 import type { Store } from "abstractruntime";
 import pg from "pg";
-import type { NewRun, Transition } from "../src/kernel/store.ts";
+import type { NewRun, Transition } from "../src/kernel/transition.ts";
 
 type Write = { run: NewRun } | { transition: Transition };
 

@@ -101,23 +101,14 @@ export type {
 } from "./kernel/artifact.ts";
 export type { Artifacts, LoadedArtifact } from "./artifacts/artifacts.ts";
 export type { Swept } from "./artifacts/sweep.ts";
-export type { ArtifactRow, BlobStore } from "./kernel/store.ts";
+export type { ArtifactRow, BlobStore } from "./kernel/artifact-row.ts";
 
 // Stores
-export type {
-  Blocked,
-  CountBy,
-  ListedRun,
-  Moving,
-  QueueLimits,
-  RunCount,
-  RunPage,
-  RunQuery,
-  SnapshotQuery,
-  SnapshotRow,
-  Store,
-  StoreStats,
-} from "./kernel/store.ts";
+export type { Blocked, QueueLimits } from "./kernel/transition.ts";
+export type { CountBy, ListedRun, RunCount, RunPage, RunQuery } from "./kernel/query.ts";
+export type { Moving } from "./kernel/moving.ts";
+export type { SnapshotQuery, SnapshotRow } from "./kernel/snapshot.ts";
+export type { Store, StoreStats } from "./kernel/store.ts";
 
 // Actors
 export { ActorFingerprint } from "./python/fingerprint.ts";

@@ -22,7 +22,8 @@ import {
 import type { Ids } from "../kernel/clock.ts";
 import { AbstractRuntimeError, checkOptions, isError } from "../kernel/errors.ts";
 import { type Json, toJson } from "../kernel/json.ts";
-import type { ArtifactRow, BlobStore, Store } from "../kernel/store.ts";
+import type { ArtifactRow, BlobStore } from "../kernel/artifact-row.ts";
+import type { Store } from "../kernel/store.ts";
 import { bytesOf, chunksOf, defaultContentType } from "./content.ts";
 import { metadataOf, openArtifact } from "./open.ts";
 import { type Swept, sweep } from "./sweep.ts";

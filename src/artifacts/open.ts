@@ -4,7 +4,7 @@ import { ReadableStream } from "node:stream/web";
 import type { ArtifactMetadata, OpenArtifact } from "../kernel/artifact.ts";
 import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
 import { parseJson } from "../kernel/json.ts";
-import type { ArtifactRow, BlobStore } from "../kernel/store.ts";
+import type { ArtifactRow, BlobStore } from "../kernel/artifact-row.ts";
 
 export function metadataOf({ id, sizeBytes, contentType, tags, createdAt }: ArtifactRow): ArtifactMetadata {
   return { artifactId: id, sizeBytes, contentType, tags, createdAt };

@@ -1,7 +1,7 @@
 /** The bytes of artifacts in a bucket of S3, or of anything that speaks its protocol. */
 import type { ListObjectsCommandOutput, S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
 import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
-import type { BlobStore } from "../kernel/store.ts";
+import type { BlobStore } from "../kernel/artifact-row.ts";
 import { piecesOf } from "../stores/pieces.ts";
 
 export interface S3Options {

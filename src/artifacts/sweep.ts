@@ -1,5 +1,6 @@
 /** Deletes what nobody refers to. */
-import type { BlobStore, Store } from "../kernel/store.ts";
+import type { BlobStore } from "../kernel/artifact-row.ts";
+import type { Store } from "../kernel/store.ts";
 
 export interface Swept {
   /** Artifacts that were forgotten. */

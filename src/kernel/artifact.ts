@@ -6,7 +6,7 @@ import type { ReadableStream } from "node:stream/web";
 import { AbstractRuntimeError } from "./errors.ts";
 import { isObject, type Json } from "./json.ts";
 import type { Patch } from "./patch.ts";
-import type { ArtifactRow } from "./store.ts";
+import type { ArtifactRow } from "./artifact-row.ts";
 
 /** Stands for an artifact in JSON. Only `$artifact` counts; the rest is for whoever looks at it. */
 export type ArtifactRef = {

@@ -7,7 +7,7 @@ import { fold } from "./fold.ts";
 import { isObject, type JsonObject, toJson } from "./json.ts";
 import { encodeRecord, type LedgerRecord, type Origin, type ParentLink, type StoredRecord } from "./record.ts";
 import { fromPlain, indexedOf, openWaits, rowOf, type RunState } from "./run.ts";
-import type { NewRun } from "./store.ts";
+import type { NewRun } from "./transition.ts";
 import type { Workflow } from "./workflow.ts";
 
 export interface BeginOptions {

@@ -8,7 +8,9 @@ import { restoreRun } from "./fold.ts";
 import type { ParentLink, RecordDraft } from "./record.ts";
 import { isEnded, largestBatch, type OpenEffect, payloadOf, type RunState } from "./run.ts";
 import type { Outcome } from "./step.ts";
-import type { Message, NewRun, Store } from "./store.ts";
+import type { Message } from "./message.ts";
+import type { NewRun } from "./transition.ts";
+import type { Store } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
 
 /** An outcome, and the children that begin with its record. */

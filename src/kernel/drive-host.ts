@@ -6,7 +6,8 @@ import type { Limits } from "./execute.ts";
 import type { Slots } from "./executions.ts";
 import type { LedgerRecord } from "./record.ts";
 import type { RunRow } from "./run.ts";
-import type { NewRun, Store } from "./store.ts";
+import type { NewRun } from "./transition.ts";
+import type { Store } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
 
 export interface DriveHost {

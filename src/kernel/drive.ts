@@ -49,7 +49,9 @@ import {
   planDrafts,
   undoDrafts,
 } from "./step.ts";
-import type { Blocked, Lease, Loaded, Mail, Store } from "./store.ts";
+import type { Blocked, Lease, Loaded } from "./transition.ts";
+import type { Mail } from "./message.ts";
+import type { Store } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
 import { type AppendOptions, Writer } from "./write.ts";
 

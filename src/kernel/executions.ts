@@ -13,7 +13,7 @@ import { type Execution, execute, isPromise } from "./execute.ts";
 import type { OpenEffect, RunState } from "./run.ts";
 import type { RunArtifacts } from "./run-artifacts.ts";
 import type { Outcome } from "./step.ts";
-import type { NewRun } from "./store.ts";
+import type { NewRun } from "./transition.ts";
 
 /** Slots of one type of effect in this process. */
 export interface Slots {

@@ -12,7 +12,8 @@ import type { Json, JsonObject } from "./json.ts";
 import { applyPatch, type Owned, type Patch, setAt } from "./patch.ts";
 import { decodeNext, type Intent, type LedgerRecord } from "./record.ts";
 import { decodeState, fromPlain, isEnded, type OpenEffect, payloadOf, type RunState } from "./run.ts";
-import type { Loaded, Store } from "./store.ts";
+import type { Loaded } from "./transition.ts";
+import type { Store } from "./store.ts";
 
 /**
  * What a sequence of folds shares. With `owned`, each container of the vars is copied once per sequence instead of once

@@ -1,5 +1,5 @@
 /** The messages of one run that its driver knows and has not taken, in the order of their arrival. */
-import type { Mail } from "./store.ts";
+import type { Mail } from "./message.ts";
 
 export class Inbox {
   #mail: Mail[];

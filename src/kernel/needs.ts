@@ -6,7 +6,7 @@ import { AbstractRuntimeError, nearest } from "./errors.ts";
 import type { Misfit } from "./migrate.ts";
 import { builtInEffects } from "./plan.ts";
 import type { RunState } from "./run.ts";
-import type { Blocked } from "./store.ts";
+import type { Blocked } from "./transition.ts";
 import type { Workflow } from "./workflow.ts";
 
 export class Needs {

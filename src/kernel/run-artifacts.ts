@@ -7,7 +7,7 @@ import { type Look, look, offloadPatch, offloadResult, type Offloaded } from "./
 import type { Patch } from "./patch.ts";
 import type { RecordDraft } from "./record.ts";
 import type { Outcome } from "./step.ts";
-import type { Mail } from "./store.ts";
+import type { Mail } from "./message.ts";
 
 /** From a look at what is to be recorded until the commit. */
 const pinMs = 24 * 60 * 60 * 1_000;

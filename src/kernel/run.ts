@@ -8,7 +8,7 @@ import { isObject, type Json, type JsonObject, member, parseJson } from "./json.
 import { formatVersion, type Origin, type ParentLink, sha256 } from "./record.ts";
 import { type Ref, resolveRefs } from "./refs.ts";
 import type { Outcome } from "./step.ts";
-import type { Scalar } from "./store.ts";
+import type { Scalar } from "./query.ts";
 
 export type RunStatus = "running" | "waiting" | "completed" | "failed" | "cancelled";
 

@@ -26,7 +26,7 @@ import {
   type Undoable,
   type WaitState,
 } from "./run.ts";
-import type { Mail } from "./store.ts";
+import type { Mail } from "./message.ts";
 import { asksAboutUncertainty, badInput, builtInWait, uncertainWait, type WaitSpec, waitState } from "./wait.ts";
 
 /** A speculative effect may be cut off by the end of its process this often; one that ends its process itself must not do so for ever. */

@@ -13,16 +13,10 @@ import { fold } from "./fold.ts";
 import { encodeRecord, type LedgerRecord, type RecordDraft, type StoredRecord } from "./record.ts";
 import { endMessage } from "./child.ts";
 import { encodeState, indexedOf, isEnded, openWait, type OpenWait, rowOf, type RunState, type WaitState } from "./run.ts";
-import {
-  checkpointDue,
-  type Lease,
-  type Loaded,
-  type Mail,
-  type Message,
-  type NewRun,
-  type Scalar,
-  type Transition,
-} from "./store.ts";
+import { checkpointDue } from "./checkpoint.ts";
+import type { Lease, Loaded, NewRun, Transition } from "./transition.ts";
+import type { Mail, Message } from "./message.ts";
+import type { Scalar } from "./query.ts";
 
 const maxBatchRecords = 256;
 const maxBatchBytes = 1024 * 1024;

@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { decodeRecord } from "../kernel/record.ts";
 import type { RunState } from "../kernel/run.ts";
-import type { SnapshotRow, Store } from "../kernel/store.ts";
+import type { SnapshotRow } from "../kernel/snapshot.ts";
+import type { Store } from "../kernel/store.ts";
 import type { ExportReport, ExportSource } from "./export.ts";
 import { pythonRun } from "./export-run.ts";
 import { snapshotOfTag } from "./import-snapshots.ts";

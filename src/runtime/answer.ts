@@ -8,7 +8,7 @@ import { AbstractRuntimeError, nearest } from "../kernel/errors.ts";
 import type { Limits } from "../kernel/execute.ts";
 import { isObject, type Json, toJson } from "../kernel/json.ts";
 import { isEnded, type OpenEffect, type RunState, statusOf, type WaitState } from "../kernel/run.ts";
-import type { Mail, Message } from "../kernel/store.ts";
+import type { Mail, Message } from "../kernel/message.ts";
 import { isDecided } from "../kernel/step.ts";
 import { asksAboutUncertainty } from "../kernel/wait.ts";
 

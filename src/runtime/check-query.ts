@@ -3,7 +3,7 @@ import { checkTags } from "../kernel/begin.ts";
 import { AbstractRuntimeError, checkOptions, nearest } from "../kernel/errors.ts";
 import { isObject } from "../kernel/json.ts";
 import { longestIndexed, type RunStatus, type WaitReason } from "../kernel/run.ts";
-import type { CountBy, RunQuery } from "../kernel/store.ts";
+import type { CountBy, RunQuery } from "../kernel/query.ts";
 import { checkWhole } from "./options.ts";
 
 const statuses: readonly RunStatus[] = ["running", "waiting", "completed", "failed", "cancelled"];

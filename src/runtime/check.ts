@@ -5,7 +5,8 @@ import { migration, type Misfit, nodeMisfit } from "../kernel/migrate.ts";
 import { startsChildren } from "../kernel/child.ts";
 import { Needs } from "../kernel/needs.ts";
 import { payloadOf, type RunState, wantsChildren } from "../kernel/run.ts";
-import type { Blocked, Store } from "../kernel/store.ts";
+import type { Blocked } from "../kernel/transition.ts";
+import type { Store } from "../kernel/store.ts";
 import type { Workflow } from "../kernel/workflow.ts";
 import { runsOf } from "./runs-of.ts";
 

@@ -1,5 +1,6 @@
 /** One call that says whether everything moves, and if not, what is in the way. */
-import type { Moving, StoreStats } from "../kernel/store.ts";
+import type { Moving } from "../kernel/moving.ts";
+import type { StoreStats } from "../kernel/store.ts";
 import type { RuntimeProblem } from "./events.ts";
 
 export interface Health {

@@ -13,7 +13,9 @@ import { dirname, resolve } from "node:path";
 import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
 import { isObject, type Json, parseJson } from "../kernel/json.ts";
 import type { StoredRecord } from "../kernel/record.ts";
-import type { ArtifactRow, RunCopy, SnapshotRow } from "../kernel/store.ts";
+import type { ArtifactRow } from "../kernel/artifact-row.ts";
+import type { RunCopy } from "../kernel/moving.ts";
+import type { SnapshotRow } from "../kernel/snapshot.ts";
 
 const formatVersion = 1;
 

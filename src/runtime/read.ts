@@ -3,7 +3,8 @@ import { AbstractRuntimeError } from "../kernel/errors.ts";
 import { restoreRun } from "../kernel/fold.ts";
 import type { Json } from "../kernel/json.ts";
 import type { RunState } from "../kernel/run.ts";
-import type { Loaded, Store } from "../kernel/store.ts";
+import type { Loaded } from "../kernel/transition.ts";
+import type { Store } from "../kernel/store.ts";
 import { rowOf } from "./tree.ts";
 
 /** @throws RUN_NOT_FOUND, RUN_PURGED */

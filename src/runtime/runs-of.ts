@@ -1,5 +1,6 @@
 /** Every run of a query, page by page. */
-import type { ListedRun, RunQuery, Store } from "../kernel/store.ts";
+import type { ListedRun, RunQuery } from "../kernel/query.ts";
+import type { Store } from "../kernel/store.ts";
 
 const pageSize = 1_000;
 

@@ -8,19 +8,11 @@ import { defaultLimits } from "../kernel/execute.ts";
 import { cloneJson, equalJson, type Json } from "../kernel/json.ts";
 import { decodeRecord, type LedgerRecord } from "../kernel/record.ts";
 import { isEnded, type RunRow, type RunState, type RunStatus } from "../kernel/run.ts";
-import type {
-  Capability,
-  CountBy,
-  Loaded,
-  Message,
-  Moving,
-  NewRun,
-  QueueLimits,
-  RunCount,
-  RunPage,
-  RunQuery,
-  Store,
-} from "../kernel/store.ts";
+import type { Capability, Loaded, NewRun, QueueLimits } from "../kernel/transition.ts";
+import type { CountBy, RunCount, RunPage, RunQuery } from "../kernel/query.ts";
+import type { Message } from "../kernel/message.ts";
+import type { Moving } from "../kernel/moving.ts";
+import type { Store } from "../kernel/store.ts";
 import type { Anything } from "../kernel/typing.ts";
 import type { Workflow } from "../kernel/workflow.ts";
 import { type ArchivedLedger, writeLedger } from "./archive-ledger.ts";

@@ -9,7 +9,7 @@ import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
 import { restoreRun } from "../kernel/fold.ts";
 import type { Begun } from "../kernel/begin.ts";
 import type { RunRow, RunState } from "../kernel/run.ts";
-import type { Capability, Lease, Loaded } from "../kernel/store.ts";
+import type { Capability, Lease, Loaded } from "../kernel/transition.ts";
 import type { Counters } from "./health.ts";
 import { runsOf } from "./runs-of.ts";
 import { within } from "./within.ts";

@@ -2,7 +2,8 @@
 import { AbstractRuntimeError, type ErrorData, isError, nearest } from "../kernel/errors.ts";
 import { cloneJson, type JsonObject } from "../kernel/json.ts";
 import { isEnded, type RunState } from "../kernel/run.ts";
-import type { Loaded, Store } from "../kernel/store.ts";
+import type { Loaded } from "../kernel/transition.ts";
+import type { Store } from "../kernel/store.ts";
 import type { Anything } from "../kernel/typing.ts";
 import type { Workflow } from "../kernel/workflow.ts";
 import {

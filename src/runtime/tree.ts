@@ -1,6 +1,7 @@
 /** A run with everything that it started, directly or through its children. */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import type { ListedRun, Store } from "../kernel/store.ts";
+import type { ListedRun } from "../kernel/query.ts";
+import type { Store } from "../kernel/store.ts";
 import { runsOf } from "./runs-of.ts";
 
 export interface RunTree {

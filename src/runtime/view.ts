@@ -3,7 +3,8 @@ import type { ErrorData } from "../kernel/errors.ts";
 import { cloneJson, type Json, type JsonObject } from "../kernel/json.ts";
 import { isEnded, type RunState, type RunStatus, statusOf, type WaitState, wakeAtOf } from "../kernel/run.ts";
 import type { Origin } from "../kernel/record.ts";
-import type { Blocked, Moving } from "../kernel/store.ts";
+import type { Blocked } from "../kernel/transition.ts";
+import type { Moving } from "../kernel/moving.ts";
 
 export interface Run<Vars = JsonObject, Output = Json> {
   readonly runId: string;

@@ -1,6 +1,6 @@
 /** What every store's list of artifacts has in common: its order and its cursors. */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import type { ArtifactQuery, ArtifactRow } from "../kernel/store.ts";
+import type { ArtifactQuery, ArtifactRow } from "../kernel/artifact-row.ts";
 
 /** Artifacts per page. */
 const defaultPage = 100;

@@ -1,6 +1,6 @@
 /** What may be moved, and what may stand where: rules of moving that the stores share. */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import type { Moving, RunCopy } from "../kernel/store.ts";
+import type { Moving, RunCopy } from "../kernel/moving.ts";
 
 /** One move: a token on both sides, and the name of the other store. */
 export type Move = Pick<Moving, "token" | "to">;

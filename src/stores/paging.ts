@@ -1,6 +1,6 @@
 /** Pages of runs: in which order, how long, and where one ends. Shared by the stores. */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import type { RunCount, RunQuery } from "../kernel/store.ts";
+import type { RunCount, RunQuery } from "../kernel/query.ts";
 
 export type Order = NonNullable<RunQuery["order"]>;
 

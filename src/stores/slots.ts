@@ -4,7 +4,7 @@
  * A run that is held is a slot in use. The lease itself is the counter: nothing is added or taken away beside it, so that no slot
  * can leak, whatever dies.
  */
-import type { Capability, QueueLimits } from "../kernel/store.ts";
+import type { Capability, QueueLimits } from "../kernel/transition.ts";
 
 export interface SlotCounts {
   /** Runs of the queue that are held. */

@@ -1,6 +1,6 @@
 /** What every store's list of snapshots has in common: its order, its cursors, and how texts are compared. */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import type { SnapshotQuery, SnapshotRow } from "../kernel/store.ts";
+import type { SnapshotQuery, SnapshotRow } from "../kernel/snapshot.ts";
 
 /** Snapshots per page. */
 const defaultPage = 100;

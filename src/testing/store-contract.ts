@@ -3,7 +3,8 @@
  * is no skip list.
  */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import type { BlobStore, Store } from "../kernel/store.ts";
+import type { BlobStore } from "../kernel/artifact-row.ts";
+import type { Store } from "../kernel/store.ts";
 import { type TestClock, testClock } from "./clock.ts";
 import { artifactCases } from "./contract/artifacts.ts";
 import { blobCases } from "./contract/blobs.ts";

@@ -5,7 +5,7 @@ import type { OpenEffect, RunState } from "../../src/kernel/run.ts";
 import { childId, childKey } from "../../src/kernel/child-id.ts";
 import { dueDrafts, messageDrafts, outcomeDrafts, type PlanContext, planDrafts } from "../../src/kernel/step.ts";
 import { waitState } from "../../src/kernel/wait.ts";
-import type { Mail } from "../../src/kernel/store.ts";
+import type { Mail } from "../../src/kernel/message.ts";
 
 const now = Date.UTC(2026, 0, 1);
 

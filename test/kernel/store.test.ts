@@ -1,6 +1,6 @@
 // When checkpoints are written and which stay (L4).
 import { expect, test } from "vitest";
-import { checkpointDue, checkpointsToDrop } from "../../src/kernel/store.ts";
+import { checkpointDue, checkpointsToDrop } from "../../src/kernel/checkpoint.ts";
 
 test("a state is written again only after as many bytes of records, and never before 64 KiB", () => {
   expect(checkpointDue(65_535, 0)).toBe(false);

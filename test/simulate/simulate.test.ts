@@ -3,7 +3,8 @@ import { complete, defineEffect, defineWorkflow, type Store, waitEvent, type Wor
 import { memoryStore } from "abstractruntime/memory";
 import { simulate, type SimulateOptions } from "abstractruntime/testing";
 import { describe, expect, test } from "vitest";
-import type { Message, Transition } from "../../src/kernel/store.ts";
+import type { Message } from "../../src/kernel/message.ts";
+import type { Transition } from "../../src/kernel/transition.ts";
 import { minimise } from "../../src/testing/simulate/minimise.ts";
 import { simulated } from "./workflows.ts";
 

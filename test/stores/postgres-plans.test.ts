@@ -2,7 +2,7 @@
 import { postgresStore } from "abstractruntime/postgres";
 import pg from "pg";
 import { expect, it, onTestFinished } from "vitest";
-import type { RunQuery } from "../../src/kernel/store.ts";
+import type { RunQuery } from "../../src/kernel/query.ts";
 import { finish, goOn, message, park, stored, World } from "../../src/testing/contract/world.ts";
 import { testClock } from "../../src/testing/index.ts";
 import { dropSchema, newSchema, serverUrl, sqlOn } from "./postgres-server.ts";

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { Clock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import type { BlobStore } from "../../kernel/store.ts";
+import type { BlobStore } from "../../kernel/artifact-row.ts";
 import { storeError } from "../sqlite/errors.ts";
 import { type FileSystem, isMissing, syncDirectory } from "./journal.ts";
 import { idOf, nameOf } from "./names.ts";

@@ -3,7 +3,7 @@ import type { Clock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { Json } from "../../kernel/json.ts";
 import { isObject, parseJson } from "../../kernel/json.ts";
-import type { BlobStore } from "../../kernel/store.ts";
+import type { BlobStore } from "../../kernel/artifact-row.ts";
 import { Contents, type Making, type Run } from "../memory/contents.ts";
 import type { Keeper } from "../memory/index.ts";
 import { FileBlobs } from "./blobs.ts";

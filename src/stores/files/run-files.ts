@@ -10,7 +10,7 @@
  */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
-import type { Checkpoint } from "../../kernel/store.ts";
+import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import { storeError } from "../sqlite/errors.ts";
 import type { Ledger, Run } from "../memory/contents.ts";
 import { type Change, isMissing, type Journal } from "./journal.ts";

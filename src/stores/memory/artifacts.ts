@@ -1,6 +1,6 @@
 /** Artifacts: what is known of them, who refers to them, and what nobody does any more. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import type { ArtifactQuery, ArtifactRow } from "../../kernel/store.ts";
+import type { ArtifactQuery, ArtifactRow } from "../../kernel/artifact-row.ts";
 import { type ArtifactPlace, artifactPage, artifactsBehind, artifactsNext } from "../artifact-list.ts";
 import type { Contents } from "./contents.ts";
 

@@ -1,7 +1,7 @@
 /** Bytes in memory. */
 import type { Clock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import type { BlobStore } from "../../kernel/store.ts";
+import type { BlobStore } from "../../kernel/artifact-row.ts";
 
 interface Blob {
   chunks: Uint8Array[];

@@ -3,17 +3,12 @@ import { randomInt } from "node:crypto";
 import { cloneJson } from "../../kernel/json.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { OpenWait, RunRow } from "../../kernel/run.ts";
-import type {
-  Blocked,
-  Capability,
-  Checkpoint,
-  Letter,
-  Mail,
-  Moving,
-  Scalar,
-  SnapshotRow,
-  Tombstone,
-} from "../../kernel/store.ts";
+import type { Blocked, Capability } from "../../kernel/transition.ts";
+import type { Checkpoint } from "../../kernel/checkpoint.ts";
+import type { Letter, Mail } from "../../kernel/message.ts";
+import type { Moving, Tombstone } from "../../kernel/moving.ts";
+import type { Scalar } from "../../kernel/query.ts";
+import type { SnapshotRow } from "../../kernel/snapshot.ts";
 import { isOver } from "../ended.ts";
 import { type SlotCounts, serves } from "../slots.ts";
 import type { KeptArtifact } from "./artifacts.ts";

@@ -1,9 +1,11 @@
 /** Runs on their way between two stores. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
-import type { Checkpoint, Letter, RunCopy } from "../../kernel/store.ts";
+import type { Checkpoint } from "../../kernel/checkpoint.ts";
+import type { Letter } from "../../kernel/message.ts";
+import type { RunCopy } from "../../kernel/moving.ts";
 import { cloneJson } from "../../kernel/json.ts";
-import { countsTowardsLimit } from "../../kernel/store.ts";
+import { countsTowardsLimit } from "../../kernel/message.ts";
 import { isOver } from "../ended.ts";
 import {
   fenceObstacle,

@@ -1,5 +1,6 @@
 /** Lists of runs and counts of them. */
-import type { CountBy, ListedRun, Moving, RunCount, RunPage, RunQuery } from "../../kernel/store.ts";
+import type { CountBy, ListedRun, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
+import type { Moving } from "../../kernel/moving.ts";
 import { comparePlaces, cursorAt, type Order, pageSize, type Place, placeOf, sortedCounts } from "../paging.ts";
 import { type Contents, copyRow, type Run } from "./contents.ts";
 

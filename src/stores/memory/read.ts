@@ -2,17 +2,11 @@
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { RunStatus } from "../../kernel/run.ts";
-import type {
-  Capability,
-  Checkpoint,
-  CountBy,
-  Loaded,
-  Mail,
-  RunCount,
-  RunPage,
-  RunQuery,
-  StoreStats,
-} from "../../kernel/store.ts";
+import type { Capability, Loaded } from "../../kernel/transition.ts";
+import type { Checkpoint } from "../../kernel/checkpoint.ts";
+import type { CountBy, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
+import type { Mail } from "../../kernel/message.ts";
+import type { StoreStats } from "../../kernel/store.ts";
 import { Slots, serves } from "../slots.ts";
 import { type Contents, copyRow, knows, mailBehind, type Run, yieldsTo } from "./contents.ts";
 import { countRuns, movingOf, queryRuns } from "./query.ts";

@@ -1,7 +1,7 @@
 /** Runs that are removed, and what is left of them. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { isEnded } from "../../kernel/run.ts";
-import type { Tombstone } from "../../kernel/store.ts";
+import type { Tombstone } from "../../kernel/moving.ts";
 import { hasLivedOn, isRetried } from "../ended.ts";
 import type { Contents, Run } from "./contents.ts";
 

@@ -8,18 +8,14 @@ import {
   beginsAt,
   type Blocked,
   type Capability,
-  checkpointsToDrop,
   type CounterChange,
-  countsTowardsLimit,
-  type Delivery,
   type Lease,
-  type Mail,
-  type Message,
-  messageDigest,
   type NewRun,
-  type RunCopy,
   type Transition,
-} from "../../kernel/store.ts";
+} from "../../kernel/transition.ts";
+import { checkpointsToDrop } from "../../kernel/checkpoint.ts";
+import { countsTowardsLimit, type Delivery, type Mail, type Message, messageDigest } from "../../kernel/message.ts";
+import type { RunCopy } from "../../kernel/moving.ts";
 import { isOver, isRetried } from "../ended.ts";
 import { Wakes } from "../listeners.ts";
 import type { Move, Refusal } from "../moving.ts";

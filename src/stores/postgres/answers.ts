@@ -2,7 +2,8 @@
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { parseJson } from "../../kernel/json.ts";
 import type { RunStatus } from "../../kernel/run.ts";
-import type { Delivery, Mail, Transition } from "../../kernel/store.ts";
+import type { Delivery, Mail } from "../../kernel/message.ts";
+import type { Transition } from "../../kernel/transition.ts";
 import { decoded } from "./encode.ts";
 
 export function deliveryOf(result: string, limit = 0): Delivery {

@@ -1,16 +1,10 @@
 /** The calls of a group as the columns that `apply` takes, and its answers as those of the calls. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
-import {
-  beginsAt,
-  checkpointsToDrop,
-  countsTowardsLimit,
-  type Message,
-  messageDigest,
-  type NewRun,
-  type Scalar,
-  type Transition,
-} from "../../kernel/store.ts";
+import { beginsAt, type NewRun, type Transition } from "../../kernel/transition.ts";
+import { checkpointsToDrop } from "../../kernel/checkpoint.ts";
+import { countsTowardsLimit, type Message, messageDigest } from "../../kernel/message.ts";
+import type { Scalar } from "../../kernel/query.ts";
 import type { OpenWait } from "../../kernel/run.ts";
 import type { Applied } from "../group.ts";
 import { applyParameters, kinds } from "./apply-parameters.ts";

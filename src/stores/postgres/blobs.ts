@@ -1,6 +1,6 @@
 /** Bytes as rows, in pieces: no statement carries a blob of any size. Each piece is a transaction of its own. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import type { BlobStore } from "../../kernel/store.ts";
+import type { BlobStore } from "../../kernel/artifact-row.ts";
 import { piecesOf } from "../pieces.ts";
 import type { PooledClient, Row, Statements } from "./connection.ts";
 import { encode } from "./encode.ts";

@@ -1,6 +1,7 @@
 /** What is asked of the store, as it goes through the pipeline. */
 import type { RunRow } from "../../kernel/run.ts";
-import type { Blocked, Lease, Message, NewRun, Transition } from "../../kernel/store.ts";
+import type { Blocked, Lease, NewRun, Transition } from "../../kernel/transition.ts";
+import type { Message } from "../../kernel/message.ts";
 import type { LaneName } from "./lanes.ts";
 
 export type Call =

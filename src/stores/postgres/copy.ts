@@ -1,7 +1,11 @@
 /** A run as it goes to another store, as of one moment. */
 import { parseJson } from "../../kernel/json.ts";
 import type { OpenWait } from "../../kernel/run.ts";
-import type { Blocked, Checkpoint, Letter, RunCopy, Scalar } from "../../kernel/store.ts";
+import type { Blocked } from "../../kernel/transition.ts";
+import type { Checkpoint } from "../../kernel/checkpoint.ts";
+import type { Letter } from "../../kernel/message.ts";
+import type { RunCopy } from "../../kernel/moving.ts";
+import type { Scalar } from "../../kernel/query.ts";
 import type { PostgresClient, Row, Statements } from "./connection.ts";
 import { encode } from "./encode.ts";
 import { intact, type RunTableRow, runRow } from "./read.ts";

@@ -1,5 +1,5 @@
 /** What each filter of a query means in SQL: a condition on a row of `runs`, called `r`. Which index finds the runs is for the planner. */
-import type { RunQuery } from "../../kernel/store.ts";
+import type { RunQuery } from "../../kernel/query.ts";
 import { arrayOf, encode } from "./encode.ts";
 
 /** Conditions, and the values that stand in them. */

@@ -1,5 +1,5 @@
 /** Who drives which run: claims, and what ends a worker. Each is one statement, in a transaction of its own. */
-import type { Blocked, Capability, Lease } from "../../kernel/store.ts";
+import type { Blocked, Capability, Lease } from "../../kernel/transition.ts";
 import type { PostgresClient, Row, Statements } from "./connection.ts";
 import { arrayOf, encode } from "./encode.ts";
 import { textsOf } from "./read.ts";

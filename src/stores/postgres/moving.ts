@@ -1,7 +1,7 @@
 /** Runs on their way between two stores. In transactions; rows of runs are locked in the order of their ids. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
-import type { Moving, RunCopy } from "../../kernel/store.ts";
+import type { Moving, RunCopy } from "../../kernel/moving.ts";
 import { isOver } from "../ended.ts";
 import {
   checkLength,

@@ -1,6 +1,7 @@
 /** Lists of runs and counts of them. */
 import type { OpenWait } from "../../kernel/run.ts";
-import type { CountBy, ListedRun, Moving, RunCount, RunPage, RunQuery } from "../../kernel/store.ts";
+import type { CountBy, ListedRun, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
+import type { Moving } from "../../kernel/moving.ts";
 import {
   comparePlaces,
   cursorAt,

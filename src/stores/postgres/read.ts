@@ -2,7 +2,10 @@
 import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
 import { type StoredRecord, sha256 } from "../../kernel/record.ts";
 import type { RunRow, RunStatus } from "../../kernel/run.ts";
-import type { Blocked, Checkpoint, Loaded, Mail, Moving } from "../../kernel/store.ts";
+import type { Blocked, Loaded } from "../../kernel/transition.ts";
+import type { Checkpoint } from "../../kernel/checkpoint.ts";
+import type { Mail } from "../../kernel/message.ts";
+import type { Moving } from "../../kernel/moving.ts";
 import { type MailRow, mailOf } from "./answers.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf, decoded, encode } from "./encode.ts";

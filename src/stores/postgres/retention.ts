@@ -1,7 +1,7 @@
 /** Runs that are removed, and what is left of them. In transactions; rows of runs are locked in the order of their ids. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { isEnded, type RunStatus } from "../../kernel/run.ts";
-import type { Tombstone } from "../../kernel/store.ts";
+import type { Tombstone } from "../../kernel/moving.ts";
 import { hasLivedOn, isRetried } from "../ended.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf, encode } from "./encode.ts";

@@ -1,6 +1,6 @@
 /** Snapshots: saved, found, removed. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import type { SnapshotQuery, SnapshotRow } from "../../kernel/store.ts";
+import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
 import { folded, snapshotPage, snapshotsBehind, snapshotsNext } from "../snapshot-list.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf, encode } from "./encode.ts";

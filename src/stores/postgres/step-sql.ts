@@ -2,7 +2,7 @@
  * The function for a call that is alone and does nothing but go on: one transition of a run that stays with its holder, with records
  * and nothing else. It costs little more than the bare statements. When its guard does not hold, nothing is written, and `apply` says why.
  */
-import type { Transition } from "../../kernel/store.ts";
+import type { Transition } from "../../kernel/transition.ts";
 import { lockTimeoutMs } from "./apply-parameters.ts";
 import type { Call } from "./calls.ts";
 import { arrayOf, encode } from "./encode.ts";

@@ -2,31 +2,14 @@
 import { type Clock, systemIds } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
-import type {
-  ArtifactQuery,
-  ArtifactRow,
-  Blocked,
-  BlobStore,
-  Capability,
-  Checkpoint,
-  CountBy,
-  Delivery,
-  Lease,
-  Loaded,
-  Mail,
-  Message,
-  NewRun,
-  RunCopy,
-  RunCount,
-  RunPage,
-  RunQuery,
-  SnapshotQuery,
-  SnapshotRow,
-  Store,
-  StoreStats,
-  Tombstone,
-  Transition,
-} from "../../kernel/store.ts";
+import type { ArtifactQuery, ArtifactRow, BlobStore } from "../../kernel/artifact-row.ts";
+import type { Blocked, Capability, Lease, Loaded, NewRun, Transition } from "../../kernel/transition.ts";
+import type { Checkpoint } from "../../kernel/checkpoint.ts";
+import type { CountBy, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
+import type { Delivery, Mail, Message } from "../../kernel/message.ts";
+import type { RunCopy, Tombstone } from "../../kernel/moving.ts";
+import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
+import type { Store, StoreStats } from "../../kernel/store.ts";
 import { Listeners } from "../listeners.ts";
 import type { Move, MoveUnderWay, Refusal } from "../moving.ts";
 import { dropArtifacts, findArtifact, keepArtifact, putArtifact, queryArtifacts, sweepArtifacts } from "./artifacts.ts";

@@ -1,6 +1,8 @@
 /** Transactions that are not of the store alone: the user's own, and those that the handler of an effect is given. */
 import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
-import type { Mail, NewRun, Store, Transition } from "../../kernel/store.ts";
+import type { Mail } from "../../kernel/message.ts";
+import type { NewRun, Transition } from "../../kernel/transition.ts";
+import type { Store } from "../../kernel/store.ts";
 import type { Applied } from "../group.ts";
 import type { Call } from "./calls.ts";
 import { identitySql, type PooledClient, type PostgresClient, type Statements } from "./connection.ts";

@@ -1,6 +1,6 @@
 /** What changes runs: calls in groups, in order, and the claims between them. See G1 to G3 in `index.ts`. */
 import { isError } from "../../kernel/errors.ts";
-import type { Transition } from "../../kernel/store.ts";
+import type { Transition } from "../../kernel/transition.ts";
 import type { Applied } from "../group.ts";
 import { applyParameters } from "./apply-parameters.ts";
 import { Batch } from "./batch.ts";

@@ -4,7 +4,7 @@
  */
 import type { Clock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import type { BlobStore } from "../../kernel/store.ts";
+import type { BlobStore } from "../../kernel/artifact-row.ts";
 import { piecesOf } from "../pieces.ts";
 import type { Reader } from "./read.ts";
 

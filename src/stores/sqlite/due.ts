@@ -2,7 +2,7 @@
  * What stands first in the lanes that a worker knows. Each lane is a range of one index, in the order in which its runs are due:
  * the cost is that of the lanes and of what is found, not of what waits elsewhere, is blocked, or has no slot.
  */
-import type { Capability } from "../../kernel/store.ts";
+import type { Capability } from "../../kernel/transition.ts";
 import { type SlotCounts, Slots } from "../slots.ts";
 import type { Lane, Lanes } from "./lanes.ts";
 import type { Reader } from "./read.ts";

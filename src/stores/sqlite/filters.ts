@@ -2,7 +2,7 @@
  * What each filter of a query means in SQL: a condition on a row of `runs`, and the sources, each a search of one index, that
  * together hold every run which it lets through.
  */
-import type { RunQuery } from "../../kernel/store.ts";
+import type { RunQuery } from "../../kernel/query.ts";
 import { type Order, isByCreation } from "../paging.ts";
 import { scalarText } from "./indexed.ts";
 

@@ -1,5 +1,5 @@
 /** What queries find runs by beside their rows: tags and indexed vars. */
-import type { Scalar } from "../../kernel/store.ts";
+import type { Scalar } from "../../kernel/query.ts";
 import type { Reader } from "./read.ts";
 
 /** As created: tags stay. */

@@ -1,5 +1,5 @@
 /** The lines in which runs stand for workers. They never change and never go, so what was read of them stays true. */
-import type { Capability } from "../../kernel/store.ts";
+import type { Capability } from "../../kernel/transition.ts";
 import { serves } from "../slots.ts";
 import type { Reader } from "./read.ts";
 

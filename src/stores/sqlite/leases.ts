@@ -1,7 +1,7 @@
 /** Who drives which run: claims, and what gives a run back. Inside a transaction of the group, see Q1 and Q2 in `index.ts`. */
 import type { Clock } from "../../kernel/clock.ts";
 import { isEnded } from "../../kernel/run.ts";
-import type { Blocked, Capability, Lease } from "../../kernel/store.ts";
+import type { Blocked, Capability, Lease } from "../../kernel/transition.ts";
 import { isOver } from "../ended.ts";
 import type { Wakes } from "../listeners.ts";
 import { rateOf, serves } from "../slots.ts";

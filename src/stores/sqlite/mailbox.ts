@@ -1,7 +1,8 @@
 /** What is sent to runs and taken by them. Inside a transaction of the group, see Q1 and Q2 in `index.ts`. */
 import type { Clock } from "../../kernel/clock.ts";
 import { isEnded } from "../../kernel/run.ts";
-import { countsTowardsLimit, type Delivery, type Message, messageDigest, type Moving } from "../../kernel/store.ts";
+import { countsTowardsLimit, type Delivery, type Message, messageDigest } from "../../kernel/message.ts";
+import type { Moving } from "../../kernel/moving.ts";
 import type { Wakes } from "../listeners.ts";
 import { blockOf, movingOf, type Reader } from "./read.ts";
 import { type Cached, type Rows, wake } from "./rows.ts";

@@ -4,7 +4,10 @@ import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { parseJson } from "../../kernel/json.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { OpenWait } from "../../kernel/run.ts";
-import type { Blocked, Checkpoint, Letter, Moving, RunCopy } from "../../kernel/store.ts";
+import type { Blocked } from "../../kernel/transition.ts";
+import type { Checkpoint } from "../../kernel/checkpoint.ts";
+import type { Letter } from "../../kernel/message.ts";
+import type { Moving, RunCopy } from "../../kernel/moving.ts";
 import { isOver } from "../ended.ts";
 import type { Wakes } from "../listeners.ts";
 import {

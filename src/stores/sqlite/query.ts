@@ -11,7 +11,8 @@
  * So what may take long is a page of few runs that each of several filters, alone, finds among many.
  */
 import type { OpenWait } from "../../kernel/run.ts";
-import type { CountBy, ListedRun, Moving, RunCount, RunPage, RunQuery } from "../../kernel/store.ts";
+import type { CountBy, ListedRun, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
+import type { Moving } from "../../kernel/moving.ts";
 import {
   comparePlaces,
   cursorAt,

@@ -1,7 +1,7 @@
 /** Runs that are removed, and what is left of them. Inside a transaction of the group, see Q1 and Q2 in `index.ts`. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { isEnded, type RunStatus } from "../../kernel/run.ts";
-import type { Moving, Tombstone } from "../../kernel/store.ts";
+import type { Moving, Tombstone } from "../../kernel/moving.ts";
 import { hasLivedOn, isRetried } from "../ended.ts";
 import { dropArtifacts } from "./artifacts.ts";
 import { forgetIndexed } from "./indexed.ts";

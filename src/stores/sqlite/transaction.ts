@@ -3,15 +3,9 @@ import type { DatabaseSync } from "node:sqlite";
 import type { Clock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { isEnded } from "../../kernel/run.ts";
-import {
-  beginsAt,
-  type Checkpoint,
-  checkpointsToDrop,
-  type CounterChange,
-  type Mail,
-  type NewRun,
-  type Transition,
-} from "../../kernel/store.ts";
+import { beginsAt, type CounterChange, type NewRun, type Transition } from "../../kernel/transition.ts";
+import { type Checkpoint, checkpointsToDrop } from "../../kernel/checkpoint.ts";
+import type { Mail } from "../../kernel/message.ts";
 import { isOver } from "../ended.ts";
 import { Wakes } from "../listeners.ts";
 import { checkArtifacts, holdArtifacts } from "./artifacts.ts";

@@ -1,7 +1,7 @@
 /** Artifacts: known by their bytes, kept by runs and pins, forgotten when nobody refers to them. */
 import assert from "node:assert/strict";
 import { sha256 } from "../../kernel/record.ts";
-import type { ArtifactQuery, ArtifactRow } from "../../kernel/store.ts";
+import type { ArtifactQuery, ArtifactRow } from "../../kernel/artifact-row.ts";
 import { type Case, goOn, minute, outcomes, park, refuses, same, stored, type World } from "./world.ts";
 
 const hour = 60 * minute;

@@ -1,6 +1,6 @@
 /** Bytes beside the runs. */
 import assert from "node:assert/strict";
-import type { BlobStore } from "../../kernel/store.ts";
+import type { BlobStore } from "../../kernel/artifact-row.ts";
 import { type Case, refuses, same } from "./world.ts";
 
 export const blobCases: Record<string, Case> = {

@@ -1,6 +1,6 @@
 /** Commits: all or none, in order, once. */
 import assert from "node:assert/strict";
-import type { Transition } from "../../kernel/store.ts";
+import type { Transition } from "../../kernel/transition.ts";
 import { type Case, finish, goOn, message, minute, outcomes, park, refuses, same, stored, taken, type World } from "./world.ts";
 
 /** All that a commit may change, of these runs. */

@@ -1,6 +1,6 @@
 /** Counts of runs. */
 import assert from "node:assert/strict";
-import type { CountBy } from "../../kernel/store.ts";
+import type { CountBy } from "../../kernel/query.ts";
 import { type Case, failing, finish, minute, park, stored } from "./world.ts";
 
 export const countCases: Record<string, Case> = {

@@ -1,6 +1,7 @@
 /** A run that has failed may be tried again: its holder hands it back as carefully as one that parks. */
 import assert from "node:assert/strict";
-import type { Blocked, Message } from "../../kernel/store.ts";
+import type { Blocked } from "../../kernel/transition.ts";
+import type { Message } from "../../kernel/message.ts";
 import {
   type Case,
   failing,

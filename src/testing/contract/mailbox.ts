@@ -1,6 +1,6 @@
 /** Mailboxes: everything that wakes a run is a message to it or its wake time. */
 import assert from "node:assert/strict";
-import type { Delivery, Message } from "../../kernel/store.ts";
+import type { Delivery, Message } from "../../kernel/message.ts";
 import { type Case, finish, goOn, type Holder, message, minute, park, refuses, same, stored, taken } from "./world.ts";
 
 export const mailboxCases: Record<string, Case> = {

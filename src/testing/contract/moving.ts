@@ -1,6 +1,6 @@
 /** Runs on their way between stores: fenced here, stored there, and one owner at every moment. */
 import assert from "node:assert/strict";
-import type { RunCopy } from "../../kernel/store.ts";
+import type { RunCopy } from "../../kernel/moving.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import {
   type Case,

@@ -1,6 +1,6 @@
 /** Lists of runs: their orders and their pages. */
 import assert from "node:assert/strict";
-import type { ListedRun, RunPage, RunQuery, Scalar } from "../../kernel/store.ts";
+import type { ListedRun, RunPage, RunQuery, Scalar } from "../../kernel/query.ts";
 import { randomOf, type SimulationRandom } from "../simulate/random.ts";
 import { countsIn, foundIn, isFound, keyOf, type ModelRun, modelOf } from "./query-model.ts";
 import { type Case, finish, goOn, type Holder, park, refuses, stored, taken, message, type World } from "./world.ts";

@@ -1,6 +1,6 @@
 /** What queries find, in the plainest form: for tests that compare a store with it. */
 import { indexedOf, type OpenWait, openWaits, type RunRow, rowOf } from "../../kernel/run.ts";
-import type { CountBy, RunCount, RunQuery, Scalar } from "../../kernel/store.ts";
+import type { CountBy, RunCount, RunQuery, Scalar } from "../../kernel/query.ts";
 import type { Holder } from "./world.ts";
 
 export interface ModelRun {

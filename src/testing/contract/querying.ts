@@ -1,6 +1,6 @@
 /** Lists of runs: what each filter finds. */
 import assert from "node:assert/strict";
-import type { RunPage, RunQuery, Scalar } from "../../kernel/store.ts";
+import type { RunPage, RunQuery, Scalar } from "../../kernel/query.ts";
 import { type Case, finish, goOn, park, type RunOptions, same, stored, type World } from "./world.ts";
 
 export const queryCases: Record<string, Case> = {

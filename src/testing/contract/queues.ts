@@ -1,6 +1,6 @@
 /** Who comes first, and who must wait for a slot: priorities and the limits of queues. */
 import assert from "node:assert/strict";
-import type { Capability, QueueLimits } from "../../kernel/store.ts";
+import type { Capability, QueueLimits } from "../../kernel/transition.ts";
 import {
   type Case,
   finish,

@@ -1,6 +1,6 @@
 /** Lists of runs by when they were created, changed, or are due. */
 import assert from "node:assert/strict";
-import type { RunQuery } from "../../kernel/store.ts";
+import type { RunQuery } from "../../kernel/query.ts";
 import { type Case, finish, goOn, type Holder, message, stored, type World } from "./world.ts";
 
 export const rangeCases: Record<string, Case> = {

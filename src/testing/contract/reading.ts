@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { Json, JsonObject } from "../../kernel/json.ts";
 import { decodeRecord, sha256, verifyRecord } from "../../kernel/record.ts";
 import { rowOf, type RunState } from "../../kernel/run.ts";
-import { checkpointsToDrop } from "../../kernel/store.ts";
+import { checkpointsToDrop } from "../../kernel/checkpoint.ts";
 import { type Case, foldedOf, goOn, type Holder, message, park, same, stored, type World } from "./world.ts";
 
 /** Texts that have broken stores, for JSON values; in records and payloads they stand escaped. */

@@ -1,6 +1,6 @@
 /** Snapshots: rows beside the runs. */
 import assert from "node:assert/strict";
-import type { SnapshotQuery, SnapshotRow } from "../../kernel/store.ts";
+import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
 import { type Case, goOn, type Holder, refuses, same, type World } from "./world.ts";
 
 function snapshotOf({ state }: Holder, options: Partial<SnapshotRow> = {}): SnapshotRow {

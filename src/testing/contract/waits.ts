@@ -1,6 +1,6 @@
 /** Waits: opened and closed by commits, found by their keys. */
 import assert from "node:assert/strict";
-import type { Delivery } from "../../kernel/store.ts";
+import type { Delivery } from "../../kernel/message.ts";
 import {
   type Case,
   failing,

@@ -1,6 +1,6 @@
 /** Workers, leases, claims, blocks: who drives a run, and when. */
 import assert from "node:assert/strict";
-import type { Blocked } from "../../kernel/store.ts";
+import type { Blocked } from "../../kernel/transition.ts";
 import { type Case, finish, goOn, idsOf, message, minute, outcomes, refuses, same, stored } from "./world.ts";
 
 const blocked: Blocked = { code: "WORKFLOW_UNKNOWN", problem: "no such workflow", fingerprint: "code 1", quarantine: false };

@@ -2,7 +2,8 @@
 import type { Run, Runtime } from "../../index.ts";
 import { equalJson } from "../../kernel/json.ts";
 import { decodeRecord, type LedgerRecord } from "../../kernel/record.ts";
-import type { Message, Store } from "../../kernel/store.ts";
+import type { Message } from "../../kernel/message.ts";
+import type { Store } from "../../kernel/store.ts";
 import type { HandlerCall } from "./calls.ts";
 import type { KnownRun, Observer } from "./observer.ts";
 import { checkStory, takes } from "./stories.ts";

@@ -5,7 +5,9 @@
 import type { Header, StoredRecord } from "../../kernel/record.ts";
 import { decodeRecord, type Intent, type LedgerRecord, type ParentLink } from "../../kernel/record.ts";
 import type { WaitState } from "../../kernel/run.ts";
-import type { Delivery, Loaded, Message, NewRun, QueueLimits, Store, Transition } from "../../kernel/store.ts";
+import type { Delivery, Message } from "../../kernel/message.ts";
+import type { Loaded, NewRun, QueueLimits, Transition } from "../../kernel/transition.ts";
+import type { Store } from "../../kernel/store.ts";
 import { callStore, type StoreMethod } from "../wrap-store.ts";
 import { Violation } from "./violation.ts";
 

@@ -4,7 +4,8 @@
  */
 import { type AnyEffect, createRuntime, type Runtime, type Workflow } from "../../index.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import type { QueueLimits, Store } from "../../kernel/store.ts";
+import type { QueueLimits } from "../../kernel/transition.ts";
+import type { Store } from "../../kernel/store.ts";
 import { testIds } from "../ids.ts";
 import { type StoreMethod, wrapStore } from "../wrap-store.ts";
 import type { Calls, Handler } from "./calls.ts";

@@ -7,7 +7,7 @@ import { isError } from "../../kernel/errors.ts";
 import { equalJson, type Json, type JsonObject } from "../../kernel/json.ts";
 import { decodeRecord } from "../../kernel/record.ts";
 import type { WaitState } from "../../kernel/run.ts";
-import type { Message } from "../../kernel/store.ts";
+import type { Message } from "../../kernel/message.ts";
 import { answerTo, asksWhatHappened } from "./answers.ts";
 import type { HandlerCall } from "./calls.ts";
 import type { VirtualTime } from "./clock.ts";
