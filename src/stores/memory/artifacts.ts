@@ -1,7 +1,8 @@
 /** Artifacts: what is known of them, who refers to them, and what nobody does any more. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { ArtifactQuery, ArtifactRow } from "../../kernel/artifact-row.ts";
-import { type ArtifactPlace, artifactPage, artifactsBehind, artifactsNext } from "../artifact-list.ts";
+import { compareEntries, entryBehind, nextAfter } from "../newest-first.ts";
+import { pageSize } from "../paging.ts";
 import type { Contents } from "./contents.ts";
 
 /** An artifact as it is kept. */
@@ -84,12 +85,12 @@ export function findArtifact({ artifacts, runs }: Contents, id: string): (Artifa
 }
 
 export function queryArtifacts(contents: Contents, query: ArtifactQuery): { artifacts: ArtifactRow[]; next?: string } {
-  const behind = artifactsBehind(query);
+  const behind = entryBehind(query.cursor, "artifacts");
   const found = [...contents.artifacts.values()]
-    .filter((artifact) => (!behind || order(behind, artifact) < 0) && matches(contents, artifact, query))
-    .sort(order);
-  const page = found.slice(0, artifactPage(query)).map(copyArtifact);
-  return { artifacts: page, ...artifactsNext(page, found.length) };
+    .filter((artifact) => (!behind || compareEntries(behind, artifact) < 0) && matches(contents, artifact, query))
+    .sort(compareEntries);
+  const page = found.slice(0, pageSize(query.limit)).map(copyArtifact);
+  return { artifacts: page, ...nextAfter(page.at(-1), found.length > page.length) };
 }
 
 function matches(
@@ -100,11 +101,6 @@ function matches(
   if (runId !== undefined && !runs.get(runId)?.artifacts.has(id)) return false;
   if (blobs && !blobs.includes(blob)) return false;
   return Object.entries(wanted).every(([name, value]) => Object.hasOwn(tags, name) && tags[name] === value);
-}
-
-function order(a: ArtifactPlace, b: ArtifactPlace): number {
-  if (a.createdAt !== b.createdAt) return b.createdAt - a.createdAt;
-  return a.id === b.id ? 0 : a.id < b.id ? 1 : -1;
 }
 
 function copyArtifact({ pinnedUntil: _, ...artifact }: KeptArtifact): ArtifactRow {

@@ -1,7 +1,8 @@
 /** Snapshots: saved, found, removed. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
-import { folded, type SnapshotPlace, snapshotPage, snapshotsBehind, snapshotsNext } from "../snapshot-list.ts";
+import { compareEntries, entryBehind, entryOf, folded, nextAfter } from "../newest-first.ts";
+import { pageSize } from "../paging.ts";
 import type { Contents } from "./contents.ts";
 
 /** @throws RUN_NOT_FOUND, SEQ_NOT_FOUND */
@@ -14,12 +15,13 @@ export function saveSnapshot({ runs, snapshots }: Contents, snapshot: SnapshotRo
 }
 
 export function querySnapshots({ snapshots }: Contents, query: SnapshotQuery): { snapshots: SnapshotRow[]; next?: string } {
-  const behind = snapshotsBehind(query);
+  const behind = entryBehind(query.cursor, "snapshots");
   const found = [...snapshots.values()]
-    .filter((snapshot) => (!behind || order(behind, snapshot) < 0) && matches(snapshot, query))
-    .sort(order);
-  const page = found.slice(0, snapshotPage(query)).map(copySnapshot);
-  return { snapshots: page, ...snapshotsNext(page, found.length) };
+    .filter((snapshot) => (!behind || compareEntries(behind, entryOf(snapshot)) < 0) && matches(snapshot, query))
+    .sort((a, b) => compareEntries(entryOf(a), entryOf(b)));
+  const page = found.slice(0, pageSize(query.limit)).map(copySnapshot);
+  const last = page.at(-1);
+  return { snapshots: page, ...nextAfter(last && entryOf(last), found.length > page.length) };
 }
 
 export function findSnapshot({ snapshots }: Contents, snapshotId: string): SnapshotRow | undefined {
@@ -29,10 +31,6 @@ export function findSnapshot({ snapshots }: Contents, snapshotId: string): Snaps
 
 function copySnapshot(snapshot: SnapshotRow): SnapshotRow {
   return { ...snapshot, tags: [...snapshot.tags] };
-}
-
-function order(a: SnapshotPlace, b: SnapshotPlace): number {
-  return b.createdAt - a.createdAt || Buffer.compare(Buffer.from(b.snapshotId), Buffer.from(a.snapshotId));
 }
 
 function matches(snapshot: SnapshotRow, { runId, workflowId, tag, text }: SnapshotQuery): boolean {

@@ -1,7 +1,8 @@
 /** Artifacts: what is known of them, who refers to them, and what nobody does any more. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { ArtifactQuery, ArtifactRow } from "../../kernel/artifact-row.ts";
-import { artifactPage, artifactsBehind, artifactsNext } from "../artifact-list.ts";
+import { entryBehind, nextAfter } from "../newest-first.ts";
+import { pageSize } from "../paging.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { decode, decoded, encode, jsonOf } from "./encode.ts";
 import { Filter } from "./filters.ts";
@@ -122,8 +123,8 @@ export async function queryArtifacts(
   client: PostgresClient,
   query: ArtifactQuery,
 ): Promise<{ artifacts: ArtifactRow[]; next?: string }> {
-  const limit = artifactPage(query);
-  const behind = artifactsBehind(query);
+  const limit = pageSize(query.limit);
+  const behind = entryBehind(query.cursor, "artifacts");
   const filter = new Filter();
   const { runId, tags = {}, blobs } = query;
   if (runId !== undefined)
@@ -139,7 +140,7 @@ export async function queryArtifacts(
   const sql = `SELECT ${columns} FROM ~artifacts a ${filter.where()} ORDER BY a.created_at DESC, a.id DESC LIMIT ${limit + 1}`;
   const rows = await statements.rows<ArtifactTableRow>(client, sql, filter.values, true);
   const page = rows.slice(0, limit).map(artifactRow);
-  return { artifacts: page, ...artifactsNext(page, rows.length) };
+  return { artifacts: page, ...nextAfter(page.at(-1), rows.length > page.length) };
 }
 
 /** Names, too, may hold what Postgres does not take. */

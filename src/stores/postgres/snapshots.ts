@@ -1,7 +1,8 @@
 /** Snapshots: saved, found, removed. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
-import { folded, snapshotPage, snapshotsBehind, snapshotsNext } from "../snapshot-list.ts";
+import { entryBehind, entryOf, folded, nextAfter } from "../newest-first.ts";
+import { pageSize } from "../paging.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf, encode } from "./encode.ts";
 import { Filter } from "./filters.ts";
@@ -44,8 +45,8 @@ export async function querySnapshots(
   client: PostgresClient,
   query: SnapshotQuery,
 ): Promise<{ snapshots: SnapshotRow[]; next?: string }> {
-  const limit = snapshotPage(query);
-  const behind = snapshotsBehind(query);
+  const limit = pageSize(query.limit);
+  const behind = entryBehind(query.cursor, "snapshots");
   const filter = new Filter();
   filter.equal("run_id", query.runId);
   filter.equal("workflow_id", query.workflowId);
@@ -54,11 +55,12 @@ export async function querySnapshots(
     const text = filter.value(folded(query.text));
     filter.is(`(strpos(name, ${text}) > 0 OR strpos(description, ${text}) > 0)`);
   }
-  if (behind) filter.is(`(created_at, snapshot_id) < (${filter.value(behind.createdAt)}, ${filter.value(behind.snapshotId)})`);
+  if (behind) filter.is(`(created_at, snapshot_id) < (${filter.value(behind.createdAt)}, ${filter.value(behind.id)})`);
   const sql = `SELECT whole FROM ~snapshots ${filter.where()} ORDER BY created_at DESC, snapshot_id DESC LIMIT ${limit + 1}`;
   const rows = await statements.rows(client, sql, filter.values, true);
   const page = rows.slice(0, limit).map(({ whole }) => snapshotOf(whole));
-  return { snapshots: page, ...snapshotsNext(page, rows.length) };
+  const last = page.at(-1);
+  return { snapshots: page, ...nextAfter(last && entryOf(last), rows.length > page.length) };
 }
 
 export async function deleteSnapshot(statements: Statements, client: PostgresClient, snapshotId: string): Promise<boolean> {

@@ -1,7 +1,8 @@
 /** Artifacts: what is known of them, who refers to them, and what nobody does any more. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { ArtifactQuery, ArtifactRow } from "../../kernel/artifact-row.ts";
-import { artifactPage, artifactsBehind, artifactsNext } from "../artifact-list.ts";
+import { entryBehind, nextAfter } from "../newest-first.ts";
+import { pageSize } from "../paging.ts";
 import type { Reader } from "./read.ts";
 
 /** How long an artifact is kept, and by whom: `run` is what stands under `runId`. */
@@ -129,8 +130,8 @@ export function findArtifact(reader: Reader, id: string): (ArtifactRow & { runId
 }
 
 export function queryArtifacts(reader: Reader, query: ArtifactQuery): { artifacts: ArtifactRow[]; next?: string } {
-  const limit = artifactPage(query);
-  const behind = artifactsBehind(query);
+  const limit = pageSize(query.limit);
+  const behind = entryBehind(query.cursor, "artifacts");
   const { runId, tags, blobs } = query;
   const conditions = [
     runId !== undefined &&
@@ -155,7 +156,7 @@ export function queryArtifacts(reader: Reader, query: ArtifactQuery): { artifact
       limit: limit + 1,
     }) as unknown as ArtifactTableRow[];
   const page = rows.slice(0, limit).map(artifactRow);
-  return { artifacts: page, ...artifactsNext(page, rows.length) };
+  return { artifacts: page, ...nextAfter(page.at(-1), rows.length > page.length) };
 }
 
 function find(reader: Reader, id: string): ArtifactTableRow | undefined {

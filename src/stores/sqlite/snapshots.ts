@@ -1,7 +1,8 @@
 /** Snapshots: saved, found, removed. */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
-import { folded, snapshotPage, snapshotsBehind, snapshotsNext } from "../snapshot-list.ts";
+import { entryBehind, entryOf, folded, nextAfter } from "../newest-first.ts";
+import { pageSize } from "../paging.ts";
 import type { Reader } from "./read.ts";
 
 /** @param run As it stands in this transaction. @throws RUN_NOT_FOUND, SEQ_NOT_FOUND */
@@ -29,8 +30,8 @@ export function findSnapshot(reader: Reader, snapshotId: string): SnapshotRow | 
 }
 
 export function querySnapshots(reader: Reader, query: SnapshotQuery): { snapshots: SnapshotRow[]; next?: string } {
-  const limit = snapshotPage(query);
-  const behind = snapshotsBehind(query);
+  const limit = pageSize(query.limit);
+  const behind = entryBehind(query.cursor, "snapshots");
   const { runId, workflowId, tag, text } = query;
   const conditions = [
     runId !== undefined && "run_id = $runId",
@@ -49,11 +50,12 @@ export function querySnapshots(reader: Reader, query: SnapshotQuery): { snapshot
       ...(workflowId === undefined ? {} : { workflowId }),
       ...(tag ? { tag: folded(tag) } : {}),
       ...(text ? { text: folded(text) } : {}),
-      ...(behind ? { createdAt: behind.createdAt, snapshotId: behind.snapshotId } : {}),
+      ...(behind ? { createdAt: behind.createdAt, snapshotId: behind.id } : {}),
       limit: limit + 1,
     });
   const page = rows.slice(0, limit).map(({ row }) => snapshotOf(row));
-  return { snapshots: page, ...snapshotsNext(page, rows.length) };
+  const last = page.at(-1);
+  return { snapshots: page, ...nextAfter(last && entryOf(last), rows.length > page.length) };
 }
 
 export function deleteSnapshot(reader: Reader, snapshotId: string): boolean {
