@@ -1,6 +1,7 @@
 /** What may be moved, and what may stand where: rules of moving that the stores share. */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import type { Moving, RunCopy } from "../kernel/moving.ts";
+import type { Moving, RunCopy, Tombstone } from "../kernel/moving.ts";
+import { purgedError } from "./retention.ts";
 
 /** One move: a token on both sides, and the name of the other store. */
 export type Move = Pick<Moving, "token" | "to">;
@@ -33,7 +34,7 @@ export const phasesOf: Readonly<Record<"left" | "here" | "back", readonly Moving
 };
 
 /** Whether a copy of a run is older than what is known of it here: it would do again what was done since. */
-export function isOlder(copy: { seq: number; head: string }, known: { seq: number; head: string } | undefined): boolean {
+function isOlder(copy: { seq: number; head: string }, known: { seq: number; head: string } | undefined): boolean {
   return known !== undefined && (copy.seq < known.seq || (copy.seq === known.seq && copy.head !== known.head));
 }
 
@@ -41,11 +42,70 @@ export function isOlder(copy: { seq: number; head: string }, known: { seq: numbe
  * Whether a copy was made before the run left here: another store has it since. Its last record may be the same, so that the epoch tells,
  * which is counted on by every fence.
  */
-export function isFromBefore(copy: RunCopy, left: { seq: number; head: string; epoch: number }): boolean {
+function isFromBefore(copy: RunCopy, left: { seq: number; head: string; epoch: number }): boolean {
   return isOlder(copy.row, left) || copy.epoch < left.epoch;
 }
 
 /** A store has numbers for so many records of a run. @throws RUN_TOO_LONG */
 export function checkLength({ row: { runId, seq } }: RunCopy, limit: number): void {
   if (seq > limit) throw new AbstractRuntimeError("RUN_TOO_LONG", { runId, limit });
+}
+
+/**
+ * Whether a copy may stand in the place of what is known here of its run. The copies of a move that is made again may.
+ *
+ * @throws RUN_EXISTS, RUN_MOVED, RUN_PURGED
+ */
+export function checkAdoption(
+  copy: RunCopy,
+  token: string,
+  present: { seq: number; head: string; epoch: number; moving: Moving | undefined } | undefined,
+  tombstone: Tombstone | undefined,
+): void {
+  const { runId } = copy.row;
+  const moving = present?.moving;
+  const hasLeft = moving?.phase === "left";
+  if (present && !hasLeft && (moving?.token !== token || moving.phase !== "arriving"))
+    throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a ledger of its own in this store" });
+  if (present && hasLeft && isFromBefore(copy, present))
+    throw new AbstractRuntimeError("RUN_MOVED", { runId, to: moving.to, phase: "left" });
+  if (tombstone && isOlder(copy.row, tombstone)) throw purgedError(tombstone);
+}
+
+/** @param next Seq of the record that is to come. @param last That of the last one of its run. @throws CONFLICT */
+export function checkFollows(runId: string, records: readonly { seq: number }[], next: number, last: number): void {
+  for (const [i, { seq }] of records.entries())
+    if (seq !== next + i || seq > last) throw conflict(runId, `record ${seq} does not follow record ${next + i - 1}`);
+}
+
+/** @throws CONFLICT */
+export function checkArriving<Run>(
+  runId: string,
+  _run: Run | undefined,
+  moving: Moving | undefined,
+  token: string,
+): asserts _run is Run {
+  if (moving?.token !== token || moving.phase !== "arriving") throw conflict(runId, "it is not arriving by this move");
+}
+
+/** @throws CONFLICT when a run that is to be here has not arrived whole. */
+export function checkWhole(runId: string, next: number, last: number): void {
+  if (next !== last + 1) throw conflict(runId, `record ${next} has not arrived`);
+}
+
+function conflict(runId: string, problem: string): AbstractRuntimeError<"CONFLICT"> {
+  return new AbstractRuntimeError("CONFLICT", { runId, problem });
+}
+
+/** Moves, of the runs that are on their way. */
+export function movesOf(runs: Iterable<{ runId: string; moving: Moving | undefined }>): MoveUnderWay[] {
+  const found = new Map<string, MoveUnderWay>();
+  for (const { runId, moving } of runs) {
+    if (!moving || moving.phase === "left") continue;
+    const { token, to, phase } = moving;
+    const move = found.get(token) ?? { token, to, phase, runIds: [] };
+    move.runIds.push(runId);
+    found.set(token, move);
+  }
+  return [...found.values()];
 }

@@ -1,5 +1,4 @@
 /** Runs on their way between two stores. */
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { Letter } from "../../kernel/message.ts";
@@ -8,9 +7,12 @@ import { cloneJson } from "../../kernel/json.ts";
 import { countsTowardsLimit } from "../../kernel/message.ts";
 import { isOver } from "../ended.ts";
 import {
+  checkAdoption,
+  checkArriving,
+  checkFollows,
+  checkWhole,
   fenceObstacle,
-  isFromBefore,
-  isOlder,
+  movesOf,
   leftBehind,
   type Move,
   type MoveUnderWay,
@@ -20,7 +22,7 @@ import {
 } from "../moving.ts";
 import { checkArtifacts, holdArtifacts } from "./artifacts.ts";
 import { type Contents, copyRow, newRun, type Run } from "./contents.ts";
-import { bury, purged, remove } from "./retention.ts";
+import { bury, remove } from "./retention.ts";
 
 /** What gives a lease back, what makes a run due at once, and what tells that one may be due. */
 export interface Waking {
@@ -90,15 +92,14 @@ function letterOf({ mail, recalled }: Run, letter: Omit<Letter, "state" | "paylo
 export function adopt(contents: Contents, copy: RunCopy, { token, to }: Move, now: number): void {
   const { runId } = copy.row;
   const present = contents.runs.get(runId);
-  const tombstone = contents.tombstones.get(runId);
-  const leftTo = present?.moving?.phase === "left" ? present.moving.to : undefined;
-  if (present && leftTo === undefined && (present.moving?.token !== token || present.moving.phase !== "arriving"))
-    throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a ledger of its own in this store" });
-  if (present && leftTo !== undefined && isFromBefore(copy, { ...present.row, epoch: present.epoch }))
-    throw new AbstractRuntimeError("RUN_MOVED", { runId, to: leftTo, phase: "left" });
-  if (tombstone && isOlder(copy.row, tombstone)) throw purged(tombstone);
+  checkAdoption(
+    copy,
+    token,
+    present && { ...present.row, epoch: present.epoch, moving: present.moving },
+    contents.tombstones.get(runId),
+  );
   checkArtifacts(contents, runId, copy.artifacts);
-  if (present && leftTo !== undefined) bury(contents, present, now);
+  if (present?.moving?.phase === "left") bury(contents, present, now);
   else if (present) remove(contents, present);
   const run = newRun({ ...copyRow(copy.row), wakeAt: null }, contents.lastNumber + 1, contents.make);
   run.epoch = copy.epoch;
@@ -130,13 +131,10 @@ function receive(contents: Contents, run: Run, { state, payload = null, ...lette
 /** @throws CONFLICT */
 export function adoptRecords({ runs, changed }: Contents, runId: string, token: string, given: readonly StoredRecord[]): void {
   const run = runs.get(runId);
-  const conflict = (problem: string): Error => new AbstractRuntimeError("CONFLICT", { runId, problem });
-  if (run?.moving?.token !== token || run.moving.phase !== "arriving") throw conflict("it is not arriving by this move");
+  checkArriving(runId, run, run?.moving, token);
   const { records, row } = run;
   const next = given.filter(({ seq, hash }) => records.hashOf(seq) !== hash);
-  next.forEach(({ seq }, i) => {
-    if (seq !== records.next + i || seq > row.seq) throw conflict(`record ${seq} does not follow record ${records.next + i - 1}`);
-  });
+  checkFollows(runId, next, records.next, row.seq);
   for (const record of next) records.push(record);
   changed.add(run);
 }
@@ -146,9 +144,7 @@ export function settle(contents: Contents, token: string, to: keyof typeof phase
   const decided = [...contents.runs.values()].filter(
     ({ moving }) => moving?.token === token && phasesOf[to].includes(moving.phase),
   );
-  for (const { row, records } of to === "here" ? decided : [])
-    if (records.next !== row.seq + 1)
-      throw new AbstractRuntimeError("CONFLICT", { runId: row.runId, problem: `record ${records.next} has not arrived` });
+  for (const { row, records } of to === "here" ? decided : []) checkWhole(row.runId, records.next, row.seq);
   for (const run of decided) {
     const moving = run.moving as NonNullable<Run["moving"]>;
     contents.changed.add(run);
@@ -175,13 +171,5 @@ function goOn(contents: Contents, run: Run, wakeAt: number | null, { wake, ring 
 }
 
 export function moves({ runs }: Contents): MoveUnderWay[] {
-  const found = new Map<string, MoveUnderWay>();
-  for (const { row, moving } of runs.values()) {
-    if (!moving || moving.phase === "left") continue;
-    const { token, to, phase } = moving;
-    const move = found.get(token) ?? { token, to, phase, runIds: [] };
-    move.runIds.push(row.runId);
-    found.set(token, move);
-  }
-  return [...found.values()];
+  return movesOf([...runs.values()].map(({ row, moving }) => ({ runId: row.runId, moving })));
 }

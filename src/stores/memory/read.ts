@@ -1,5 +1,4 @@
 /** Everything the store answers without writing. */
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { RunStatus } from "../../kernel/run.ts";
 import type { Capability, Loaded } from "../../kernel/transition.ts";
@@ -7,6 +6,7 @@ import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { CountBy, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
 import type { Mail } from "../../kernel/message.ts";
 import type { StoreStats } from "../../kernel/store.ts";
+import { archivedError } from "../retention.ts";
 import { Slots, serves } from "../slots.ts";
 import { type Contents, copyRow, knows, mailBehind, type Run, yieldsTo } from "./contents.ts";
 import { countRuns, movingOf, queryRuns } from "./query.ts";
@@ -27,7 +27,7 @@ export class Reader {
     if (!run) return undefined;
     const checkpoint = whole ? undefined : run.checkpoints.findLast(({ seq }) => seq <= at);
     const { first } = run.records;
-    if (!checkpoint && at < first) throw archived(runId, at, first);
+    if (!checkpoint && at < first) throw archivedError(runId, at, first);
     return {
       row: copyRow(run.row),
       ...(checkpoint ? { checkpoint: { ...checkpoint } } : {}),
@@ -44,7 +44,7 @@ export class Reader {
   records(runId: string, from: number, limit: number): StoredRecord[] {
     const records = this.#contents.runs.get(runId)?.records;
     if (!records || limit <= 0) return [];
-    if (from < records.first) throw archived(runId, from, records.first);
+    if (from < records.first) throw archivedError(runId, from, records.first);
     return records.slice(from, from + limit);
   }
 
@@ -134,8 +134,4 @@ export class Reader {
       workers: [...this.#contents.workers.values()].filter((expiresAt) => expiresAt > now).length,
     };
   }
-}
-
-function archived(runId: string, seq: number, before: number): AbstractRuntimeError<"RECORDS_ARCHIVED"> {
-  return new AbstractRuntimeError("RECORDS_ARCHIVED", { runId, seq, before });
 }

@@ -1,8 +1,7 @@
 /** Runs that are removed, and what is left of them. */
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import { isEnded } from "../../kernel/run.ts";
 import type { Tombstone } from "../../kernel/moving.ts";
-import { hasLivedOn, isRetried } from "../ended.ts";
+import { hasLivedOn } from "../ended.ts";
+import { mayGo, whereTo } from "../retention.ts";
 import type { Contents, Run } from "./contents.ts";
 
 export function purge(
@@ -14,18 +13,15 @@ export function purge(
 ): { live: string[]; purged: string[] } {
   const runs = [...new Set(runIds)].map((runId) => contents.runs.get(runId)).filter((run) => run !== undefined);
   const idsOf = (some: readonly Run[]): string[] => some.map(({ row }) => row.runId);
-  const live = runs.filter((run) => !mayGo(run) || hasLivedOn(run.row, heads));
+  const live = runs.filter(
+    (run) => !mayGo({ ...run.row, isHeld: run.holder !== undefined, moving: run.moving }) || hasLivedOn(run.row, heads),
+  );
   if (live.length > 0) return { live: idsOf(live), purged: [] };
   for (const run of runs) bury(contents, run, now, note);
   return { live: [], purged: idsOf(runs) };
 }
 
-function mayGo({ row, holder, moving }: Run): boolean {
-  if (moving) return moving.phase === "left";
-  return holder === undefined && isEnded(row) && !isRetried(row);
-}
-
-export function bury(contents: Contents, run: Run, now: number, note = run.moving && `moved to ${run.moving.to}`): void {
+export function bury(contents: Contents, run: Run, now: number, note = whereTo(run.moving)): void {
   const { runId, workflowId, status, head, seq, updatedAt } = run.row;
   const tombstone: Tombstone = { runId, workflowId, status, head, seq, endedAt: updatedAt, purgedAt: now };
   contents.tombstones.set(runId, note === undefined ? tombstone : { ...tombstone, note });
@@ -37,8 +33,4 @@ export function remove(contents: Contents, run: Run): void {
   contents.runs.delete(run.row.runId);
   contents.live.delete(run);
   contents.changed.add(run);
-}
-
-export function purged({ runId, purgedAt, note }: Tombstone): AbstractRuntimeError<"RUN_PURGED"> {
-  return new AbstractRuntimeError("RUN_PURGED", { runId, purgedAt, ...(note === undefined ? {} : { note }) });
 }

@@ -5,9 +5,12 @@ import type { Moving, RunCopy } from "../../kernel/moving.ts";
 import { isOver } from "../ended.ts";
 import {
   checkLength,
+  checkAdoption,
+  checkArriving,
+  checkFollows,
+  checkWhole,
   fenceObstacle,
-  isFromBefore,
-  isOlder,
+  movesOf,
   leftBehind,
   type Move,
   type MoveUnderWay,
@@ -21,7 +24,7 @@ import { arrayOf, encode, jsonOf } from "./encode.ts";
 import { codeOf } from "./errors.ts";
 import type { Lanes } from "./lanes.ts";
 import { movingOf, type RunTableRow } from "./read.ts";
-import { bury, lockRuns, purgedError, remove, tombstoneOf } from "./retention.ts";
+import { bury, lockRuns, remove, tombstoneOf } from "./retention.ts";
 
 /** In one transaction. */
 export class Moves {
@@ -76,14 +79,10 @@ export class Moves {
     const [present] = await this.#lock([runId]);
     const moving = present && movingOf(present);
     const tombstone = await tombstoneOf(this.#statements, this.#client, runId);
-    const hasLeft = moving?.phase === "left";
-    if (present && !hasLeft && (moving?.token !== token || moving.phase !== "arriving")) throw existsHere(runId);
-    if (present && hasLeft && isFromBefore(copy, present))
-      throw new AbstractRuntimeError("RUN_MOVED", { runId, to: moving.to, phase: "left" });
-    if (tombstone && isOlder(row, tombstone)) throw purgedError(tombstone);
+    checkAdoption(copy, token, present && { ...present, moving }, tombstone);
     checkLength(copy, lastSeq);
     await this.#checkArtifacts(runId, copy.artifacts);
-    if (present && hasLeft) await bury(this.#statements, this.#client, this.#now, present);
+    if (present && moving?.phase === "left") await bury(this.#statements, this.#client, this.#now, present);
     else if (present) await remove(this.#statements, this.#client, present);
     await this.#insert(copy, { token, to }, lanes);
   }
@@ -185,15 +184,13 @@ export class Moves {
   async adoptRecords(runId: string, token: string, given: readonly StoredRecord[]): Promise<void> {
     const [run] = await this.#lock([runId]);
     const moving = run && movingOf(run);
-    const conflict = (problem: string): Error => new AbstractRuntimeError("CONFLICT", { runId, problem });
-    if (!run || moving?.token !== token || moving.phase !== "arriving") throw conflict("it is not arriving by this move");
+    checkArriving(runId, run, moving, token);
     const sql = "SELECT seq, header FROM ~records WHERE run = $1 AND seq = ANY ($2::int[])";
     const here = await this.#rows(sql, [run.run, arrayOf(given.map(({ seq }) => seq))]);
     const headers = new Map(here.map(({ seq, header }) => [seq as number, header as string]));
     const records = given.filter(({ seq, header }) => headers.get(seq) !== header);
     const next = await this.#nextSeq(run);
-    for (const [i, { seq }] of records.entries())
-      if (seq !== next + i || seq > run.seq) throw conflict(`record ${seq} does not follow record ${next + i - 1}`);
+    checkFollows(runId, records, next, run.seq);
     const insert = "INSERT INTO ~records SELECT $1, u.* FROM unnest($2::int[], $3::text[], $4::text[]) u";
     const columns = [records.map((r) => r.seq), records.map((r) => r.header), records.map((r) => r.body)];
     await this.#rows(insert, [run.run, ...columns.map((column) => arrayOf(column))]);
@@ -209,11 +206,7 @@ export class Moves {
     const sql = "SELECT * FROM ~runs WHERE moving_token = $1 ORDER BY run_id FOR UPDATE";
     const runs = await this.#rows<RunTableRow>(sql, [encode(token)]);
     const decided = runs.filter(({ moving_phase }) => phasesOf[to].includes(moving_phase as Moving["phase"]));
-    for (const run of to === "here" ? decided : []) {
-      const next = await this.#nextSeq(run);
-      if (next !== run.seq + 1)
-        throw new AbstractRuntimeError("CONFLICT", { runId: run.run_id, problem: `record ${next} has not arrived` });
-    }
+    for (const run of to === "here" ? decided : []) checkWhole(run.run_id, await this.#nextSeq(run), run.seq);
     for (const run of decided) {
       if (to === "left") await this.#leave(run);
       else if (to === "back" && run.moving_phase === "arriving") await remove(this.#statements, this.#client, run);
@@ -257,12 +250,6 @@ function existsHere(runId: string): AbstractRuntimeError<"RUN_EXISTS"> {
 
 export async function movesUnderWay(statements: Statements, client: PostgresClient): Promise<MoveUnderWay[]> {
   const sql = "SELECT * FROM ~runs WHERE moving_token IS NOT NULL AND moving_phase <> 'left' ORDER BY run";
-  const found = new Map<string, MoveUnderWay>();
-  for (const row of await statements.rows<RunTableRow>(client, sql)) {
-    const moving = movingOf(row) as Moving;
-    const move = found.get(moving.token) ?? { ...moving, runIds: [] };
-    move.runIds.push(row.run_id);
-    found.set(moving.token, move);
-  }
-  return [...found.values()];
+  const rows = await statements.rows<RunTableRow>(client, sql);
+  return movesOf(rows.map((row) => ({ runId: row.run_id, moving: movingOf(row) })));
 }

@@ -6,6 +6,7 @@ import type { Blocked, Loaded } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { Mail } from "../../kernel/message.ts";
 import type { Moving } from "../../kernel/moving.ts";
+import { archivedError } from "../retention.ts";
 import { type MailRow, mailOf } from "./answers.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf, decoded, encode } from "./encode.ts";
@@ -97,7 +98,7 @@ export class Reader {
     const to = Math.min(from + limit - 1, latest);
     const rows = await this.#statements.rows(client, sql, [encode(runId), Math.max(from, 0), to]);
     const before = (rows[0]?.archived_before as number | null | undefined) ?? 0;
-    if (from < before) throw archived(runId, from, before);
+    if (from < before) throw archivedError(runId, from, before);
     return rows
       .filter(({ seq }) => seq !== null)
       .map(({ seq, header, body }) => recordOf(seq as number, header as string, body as string | null));
@@ -147,7 +148,7 @@ function loadedOf(runId: string, parts: readonly Part[], at: number): Loaded {
   const checkpoint = parts.find(({ what }) => what === "checkpoint");
   const before = row.archived_before ?? 0;
   const last = Math.min(at, row.seq);
-  if (!checkpoint && last < before) throw archived(runId, last, before);
+  if (!checkpoint && last < before) throw archivedError(runId, last, before);
   return {
     row: runRow(row),
     ...(checkpoint ? { checkpoint: { seq: checkpoint.seq, ordinal: Number(checkpoint.b), text: checkpoint.a } } : {}),
@@ -189,10 +190,6 @@ export function runRow(row: RunTableRow): RunRow {
 export function movingOf({ moving_token, moving_phase, moving_to }: RunTableRow): Moving | undefined {
   if (moving_token === null) return undefined;
   return { token: moving_token, phase: moving_phase as Moving["phase"], to: moving_to as string };
-}
-
-function archived(runId: string, seq: number, before: number): AbstractRuntimeError<"RECORDS_ARCHIVED"> {
-  return new AbstractRuntimeError("RECORDS_ARCHIVED", { runId, seq, before });
 }
 
 /** A block that cannot be read keeps its run from being driven all the same. */

@@ -1,8 +1,7 @@
 /** Runs that are removed, and what is left of them. In transactions; rows of runs are locked in the order of their ids. */
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import { isEnded, type RunStatus } from "../../kernel/run.ts";
 import type { Tombstone } from "../../kernel/moving.ts";
-import { hasLivedOn, isRetried } from "../ended.ts";
+import { hasLivedOn } from "../ended.ts";
+import { mayGo, tombstoneRow, whereTo } from "../retention.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf, encode } from "./encode.ts";
 import { movingOf, type RunTableRow } from "./read.ts";
@@ -28,7 +27,7 @@ export async function purge(
   const asked = [...new Set(runIds)];
   const live = asked.filter((runId) => {
     const run = byId.get(runId);
-    return run && (!mayGo(run) || hasLivedOn({ runId, head: run.head }, heads));
+    return run && (!mayGo(standing(run)) || hasLivedOn({ runId, head: run.head }, heads));
   });
   if (live.length > 0) return { live, purged: [] };
   for (const run of runs) await bury(statements, client, now, run, note);
@@ -38,10 +37,8 @@ export async function purge(
   return { live: [], purged: asked.filter((runId) => purged.has(runId)) };
 }
 
-function mayGo(run: RunTableRow): boolean {
-  const moving = movingOf(run);
-  if (moving) return moving.phase === "left";
-  return run.worker_id === null && isEnded(run) && !isRetried({ status: run.status, wakeAt: run.wake_at });
+function standing(run: RunTableRow): Parameters<typeof mayGo>[0] {
+  return { status: run.status, wakeAt: run.wake_at, isHeld: run.worker_id !== null, moving: movingOf(run) };
 }
 
 export async function bury(
@@ -49,7 +46,7 @@ export async function bury(
   client: PostgresClient,
   now: number | undefined,
   run: RunTableRow,
-  note = run.moving_to === null ? undefined : `moved to ${run.moving_to}`,
+  note = whereTo(movingOf(run)),
 ): Promise<void> {
   const sql = `INSERT INTO ~tombstones SELECT run_id, workflow_id, status, head, seq, updated_at,
       coalesce($2::bigint, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint), $3 FROM ~runs WHERE run = $1
@@ -67,19 +64,5 @@ export async function remove(statements: Statements, client: PostgresClient, { r
 
 export async function tombstoneOf(statements: Statements, client: PostgresClient, runId: string): Promise<Tombstone | undefined> {
   const [row] = await statements.rows(client, "SELECT * FROM ~tombstones WHERE run_id = $1", [encode(runId)]);
-  if (!row) return undefined;
-  return {
-    runId,
-    workflowId: row.workflow_id as string,
-    status: row.status as RunStatus,
-    head: row.head as string,
-    seq: row.seq as number,
-    endedAt: row.ended_at as number,
-    purgedAt: row.purged_at as number,
-    ...(row.note === null ? {} : { note: row.note as string }),
-  };
-}
-
-export function purgedError({ runId, purgedAt, note }: Tombstone): AbstractRuntimeError<"RUN_PURGED"> {
-  return new AbstractRuntimeError("RUN_PURGED", { runId, purgedAt, ...(note === undefined ? {} : { note }) });
+  return row && tombstoneRow(row, runId);
 }

@@ -1,6 +1,5 @@
 /** Runs on their way between two stores. Inside a transaction of the group, see Q1 and Q2 in `index.ts`. */
 import type { Clock } from "../../kernel/clock.ts";
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { parseJson } from "../../kernel/json.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { OpenWait } from "../../kernel/run.ts";
@@ -12,9 +11,12 @@ import { isOver } from "../ended.ts";
 import type { Wakes } from "../listeners.ts";
 import {
   checkLength,
+  checkAdoption,
+  checkArriving,
+  checkFollows,
+  checkWhole,
   fenceObstacle,
-  isFromBefore,
-  isOlder,
+  movesOf,
   leftBehind,
   type Move,
   type MoveUnderWay,
@@ -27,7 +29,7 @@ import { indexedOf, insertTags, writeIndexed } from "./indexed.ts";
 import { insertRun, insertWaits } from "./insert.ts";
 import type { Lanes } from "./lanes.ts";
 import { drivable, intact, movingOf, type Reader, type RunTableRow, runRow } from "./read.ts";
-import { bury, purgedError, remove, tombstoneOf } from "./retention.ts";
+import { bury, remove, tombstoneOf } from "./retention.ts";
 import { lastSeq, seqBits } from "./schema.ts";
 
 export class Moves {
@@ -91,15 +93,10 @@ export class Moves {
     const present = reader.run(runId);
     const moving = present && movingOf(present);
     const tombstone = tombstoneOf(reader, runId);
-    const hasLeft = moving?.phase === "left";
-    if (present && !hasLeft && (moving?.token !== token || moving.phase !== "arriving"))
-      throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a ledger of its own in this store" });
-    if (present && hasLeft && isFromBefore(copy, present))
-      throw new AbstractRuntimeError("RUN_MOVED", { runId, to: moving.to, phase: "left" });
-    if (tombstone && isOlder(row, tombstone)) throw purgedError(tombstone);
+    checkAdoption(copy, token, present && { ...present, moving }, tombstone);
     checkLength(copy, lastSeq);
     checkArtifacts(reader, runId, copy.artifacts);
-    if (present && hasLeft) bury(reader, present, this.#clock.now());
+    if (present && moving?.phase === "left") bury(reader, present, this.#clock.now());
     else if (present) remove(reader, present);
 
     const run = insertRun(reader, this.#lanes, this.#store, row, { wakeAt: null, workerId: null, epoch: copy.epoch });
@@ -144,14 +141,12 @@ export class Moves {
   adoptRecords(runId: string, token: string, given: readonly StoredRecord[]): void {
     const run = this.#reader.run(runId);
     const moving = run && movingOf(run);
-    const conflict = (problem: string): Error => new AbstractRuntimeError("CONFLICT", { runId, problem });
-    if (!run || moving?.token !== token || moving.phase !== "arriving") throw conflict("it is not arriving by this move");
+    checkArriving(runId, run, moving, token);
     const base = run.run * seqBits;
     const header = this.#reader.prepare("SELECT header FROM records WHERE id = ?");
     const records = given.filter((record) => header.get(base + record.seq)?.header !== record.header);
     const next = this.#nextSeq(run);
-    for (const [i, { seq }] of records.entries())
-      if (seq !== next + i || seq > run.seq) throw conflict(`record ${seq} does not follow record ${next + i - 1}`);
+    checkFollows(runId, records, next, run.seq);
     const insert = this.#reader.prepare("INSERT INTO records VALUES (?, ?, ?)");
     for (const record of records) insert.run(base + record.seq, record.header, record.body);
   }
@@ -170,11 +165,7 @@ export class Moves {
       .prepare("SELECT * FROM runs INDEXED BY runs_moving WHERE moving IS NOT NULL AND moving ->> 'token' = ? ORDER BY run")
       .all(token) as unknown as RunTableRow[];
     const decided = runs.filter((run) => phasesOf[to].includes((movingOf(run) as Moving).phase));
-    for (const run of to === "here" ? decided : []) {
-      const next = this.#nextSeq(run);
-      if (next !== run.seq + 1)
-        throw new AbstractRuntimeError("CONFLICT", { runId: run.run_id, problem: `record ${next} has not arrived` });
-    }
+    for (const run of to === "here" ? decided : []) checkWhole(run.run_id, this.#nextSeq(run), run.seq);
     for (const run of decided) {
       if (to === "left") this.#leave(run);
       else if (to === "back" && movingOf(run)?.phase === "arriving") remove(this.#reader, run);
@@ -270,13 +261,5 @@ export function movesUnderWay(reader: Reader): MoveUnderWay[] {
   const rows = reader
     .prepare("SELECT run_id, moving FROM runs INDEXED BY runs_moving WHERE moving IS NOT NULL ORDER BY run")
     .all() as unknown as Pick<RunTableRow, "run_id" | "moving">[];
-  const found = new Map<string, MoveUnderWay>();
-  for (const row of rows) {
-    const moving = movingOf(row) as Moving;
-    if (moving.phase === "left") continue;
-    const move = found.get(moving.token) ?? { ...moving, runIds: [] };
-    move.runIds.push(row.run_id);
-    found.set(moving.token, move);
-  }
-  return [...found.values()];
+  return movesOf(rows.map((row) => ({ runId: row.run_id, moving: movingOf(row) })));
 }

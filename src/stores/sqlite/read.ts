@@ -8,6 +8,7 @@ import type { Blocked, Capability, Loaded } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { Mail } from "../../kernel/message.ts";
 import type { Moving } from "../../kernel/moving.ts";
+import { archivedError } from "../retention.ts";
 import { firstDue, slotsFor } from "./due.ts";
 import { isSqliteError } from "./errors.ts";
 import type { Lanes } from "./lanes.ts";
@@ -151,7 +152,7 @@ export class Reader {
           last,
         );
     const first = base + (row.archived_before ?? 0);
-    if (!checkpoint && last < first) throw archived(row.run_id, last - base, first - base);
+    if (!checkpoint && last < first) throw archivedError(row.run_id, last - base, first - base);
     const from = checkpoint ? (checkpoint.id as number) + 1 : first;
     return {
       row: runRow(row),
@@ -177,7 +178,7 @@ export class Reader {
   records(runId: string, from: number, limit: number): StoredRecord[] {
     const run = this.run(runId);
     if (!run || limit <= 0) return [];
-    if (from < (run.archived_before ?? 0)) throw archived(runId, from, run.archived_before as number);
+    if (from < (run.archived_before ?? 0)) throw archivedError(runId, from, run.archived_before as number);
     const base = run.run * seqBits;
     return this.#recordsBetween(base, base + from, base + Math.min(from + limit - 1, run.seq));
   }
@@ -324,10 +325,6 @@ export function movingOf({ moving }: Pick<RunTableRow, "moving">): Moving | unde
   if (moving === null) return undefined;
   const { token, phase, to } = JSON.parse(moving) as Moving;
   return { token, phase, to };
-}
-
-function archived(runId: string, seq: number, before: number): AbstractRuntimeError<"RECORDS_ARCHIVED"> {
-  return new AbstractRuntimeError("RECORDS_ARCHIVED", { runId, seq, before });
 }
 
 /** A block that cannot be read keeps its run from being driven all the same. */

@@ -1,8 +1,7 @@
 /** Runs that are removed, and what is left of them. Inside a transaction of the group, see Q1 and Q2 in `index.ts`. */
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
-import { isEnded, type RunStatus } from "../../kernel/run.ts";
-import type { Moving, Tombstone } from "../../kernel/moving.ts";
-import { hasLivedOn, isRetried } from "../ended.ts";
+import type { Tombstone } from "../../kernel/moving.ts";
+import { hasLivedOn } from "../ended.ts";
+import { mayGo, tombstoneRow, whereTo } from "../retention.ts";
 import { dropArtifacts } from "./artifacts.ts";
 import { forgetIndexed } from "./indexed.ts";
 import { movingOf, type Reader, type RunTableRow } from "./read.ts";
@@ -17,28 +16,22 @@ export function purge(
 ): { live: string[]; purged: string[] } {
   const runs = [...new Set(runIds)].map((runId) => reader.run(runId)).filter((run) => run !== undefined);
   const idsOf = (some: readonly RunTableRow[]): string[] => some.map(({ run_id }) => run_id);
-  const live = runs.filter((run) => !mayGo(run) || hasLivedOn({ runId: run.run_id, head: run.head }, heads));
+  const live = runs.filter((run) => !mayGo(standing(run)) || hasLivedOn({ runId: run.run_id, head: run.head }, heads));
   if (live.length > 0) return { live: idsOf(live), purged: [] };
   for (const run of runs) bury(reader, run, now, note);
   return { live: [], purged: idsOf(runs) };
 }
 
-function mayGo(run: RunTableRow): boolean {
-  const moving = movingOf(run);
-  if (moving) return moving.phase === "left";
-  return run.worker_id === null && isEnded(run) && !isRetried({ status: run.status, wakeAt: run.wake_at });
+function standing(run: RunTableRow): Parameters<typeof mayGo>[0] {
+  return { status: run.status, wakeAt: run.wake_at, isHeld: run.worker_id !== null, moving: movingOf(run) };
 }
 
-export function bury(reader: Reader, run: RunTableRow, now: number, note = noteOf(movingOf(run))): void {
+export function bury(reader: Reader, run: RunTableRow, now: number, note = whereTo(movingOf(run))): void {
   const { run_id, workflow_id, status, head, seq, updated_at } = run;
   reader
     .prepare("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
     .run(run_id, workflow_id, status, head, seq, updated_at, now, note ?? null);
   remove(reader, run);
-}
-
-function noteOf(moving: Moving | undefined): string | undefined {
-  return moving && `moved to ${moving.to}`;
 }
 
 /** All that is a run's but its snapshots goes. */
@@ -57,19 +50,5 @@ export function remove(reader: Reader, { run, queue }: Pick<RunTableRow, "run" |
 
 export function tombstoneOf(reader: Reader, runId: string): Tombstone | undefined {
   const row = reader.prepare("SELECT * FROM tombstones WHERE run_id = ?").get(runId);
-  if (!row) return undefined;
-  return {
-    runId,
-    workflowId: row.workflow_id as string,
-    status: row.status as RunStatus,
-    head: row.head as string,
-    seq: row.seq as number,
-    endedAt: row.ended_at as number,
-    purgedAt: row.purged_at as number,
-    ...(row.note === null ? {} : { note: row.note as string }),
-  };
-}
-
-export function purgedError({ runId, purgedAt, note }: Tombstone): AbstractRuntimeError<"RUN_PURGED"> {
-  return new AbstractRuntimeError("RUN_PURGED", { runId, purgedAt, ...(note === undefined ? {} : { note }) });
+  return row && tombstoneRow(row, runId);
 }
