@@ -1,14 +1,12 @@
 /** A run as it goes to another store, as of one moment. */
-import { parseJson } from "../../kernel/json.ts";
-import type { OpenWait } from "../../kernel/run.ts";
 import type { Blocked } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
-import type { Letter } from "../../kernel/message.ts";
 import type { RunCopy } from "../../kernel/moving.ts";
 import type { Scalar } from "../../kernel/query.ts";
 import type { PostgresClient, Row, Statements } from "./connection.ts";
 import { encode } from "./encode.ts";
-import { intact, type RunTableRow, runRow } from "./read.ts";
+import { intact, runRow, letterOf, waitOf } from "../table-row.ts";
+import type { RunTableRow } from "./read.ts";
 
 /** Inside a transaction that sees one moment. */
 export async function copyOf(statements: Statements, client: PostgresClient, runId: string): Promise<RunCopy | undefined> {
@@ -33,28 +31,4 @@ export async function copyOf(statements: Statements, client: PostgresClient, run
     artifacts: artifacts.map(({ id }) => id as string),
     letters: letters.map(letterOf),
   }));
-}
-
-export function waitOf({ effect_id, wait_key, reason, since, until }: Row): OpenWait {
-  return {
-    effectId: effect_id as string,
-    waitKey: wait_key as string,
-    reason: reason as OpenWait["reason"],
-    since: since as number,
-    ...(until === null ? {} : { until: until as number }),
-  };
-}
-
-function letterOf({ id, kind, key, payload, recalled, digest, actor_id, at }: Row): Letter {
-  return {
-    id: id as string,
-    kind: kind as Letter["kind"],
-    key: key as string,
-    ...(actor_id === null ? {} : { actorId: actor_id as string }),
-    at: at as number,
-    digest: digest as string,
-    ...(payload === null
-      ? { state: recalled ? ("recalled" as const) : ("taken" as const) }
-      : { state: "open" as const, payload: parseJson(payload as string) }),
-  };
 }

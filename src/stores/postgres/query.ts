@@ -1,7 +1,6 @@
 /** Lists of runs and counts of them. */
 import type { OpenWait } from "../../kernel/run.ts";
 import type { CountBy, ListedRun, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
-import type { Moving } from "../../kernel/moving.ts";
 import {
   comparePlaces,
   cursorAt,
@@ -13,11 +12,11 @@ import {
   placeOf,
   sortedCounts,
 } from "../paging.ts";
-import { waitOf } from "./copy.ts";
+import { waitOf, listedRun } from "../table-row.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf } from "./encode.ts";
 import { Filter, filterOf, wakesAt } from "./filters.ts";
-import { blockOf, movingOf, type RunTableRow, readable, runRow } from "./read.ts";
+import { movingOf, type RunTableRow } from "./read.ts";
 
 type Row = RunTableRow & Place;
 
@@ -128,18 +127,5 @@ async function listedRuns(statements: Statements, client: PostgresClient, rows: 
   const sql = "SELECT * FROM ~waits WHERE run = ANY ($1) ORDER BY run, since, length(effect_id), effect_id";
   const found = await statements.rows(client, sql, [arrayOf([...waits.keys()])]);
   for (const row of found) waits.get(row.run as number)?.push(waitOf(row));
-  return rows.map((row) => listedRun(row, waits.get(row.run) as OpenWait[]));
-}
-
-/** A page is not lost for one damaged row: what cannot be read is left out, and `load` says what is wrong. */
-function listedRun(row: RunTableRow, waits: OpenWait[]): ListedRun {
-  const error = readable(row.error) === undefined ? null : row.error;
-  const tags = readable(row.tags) === undefined ? null : row.tags;
-  return {
-    ...runRow({ ...row, error, tags }),
-    waits,
-    ...(row.blocked === null ? {} : { blocked: blockOf(row.blocked) }),
-    ...(row.moving_token === null ? {} : { moving: movingOf(row) as Moving }),
-    ...(row.worker_id === null ? {} : { holder: row.worker_id }),
-  };
+  return rows.map((row) => listedRun(row, waits.get(row.run) as OpenWait[], movingOf(row)));
 }

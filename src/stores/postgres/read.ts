@@ -1,48 +1,23 @@
 /** Everything the store answers without writing, but for lists. */
 import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
 import { type StoredRecord, sha256 } from "../../kernel/record.ts";
-import type { RunRow, RunStatus } from "../../kernel/run.ts";
 import type { Blocked, Loaded } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { Mail } from "../../kernel/message.ts";
 import type { Moving } from "../../kernel/moving.ts";
 import { archivedError } from "../retention.ts";
+import { intact, type RunColumns, runRow } from "../table-row.ts";
 import { type MailRow, mailOf } from "./answers.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf, decoded, encode } from "./encode.ts";
 
 /** A row of `runs`. */
-export interface RunTableRow {
-  run: number;
-  run_id: string;
-  workflow_id: string;
-  version: string;
-  status: RunStatus;
+export interface RunTableRow extends RunColumns {
   paused: boolean;
-  node: string;
-  step: number;
-  seq: number;
-  head: string;
-  wake_at: number | null;
-  queue: string | null;
-  queue_key: string | null;
-  priority: number;
-  error: string | null;
-  worker_id: string | null;
-  epoch: number;
-  blocked: string | null;
-  archived_before: number | null;
   moving_token: string | null;
   moving_phase: Moving["phase"] | null;
   moving_to: string | null;
   moving_wake_at: number | null;
-  /** A JSON list. */
-  tags: string | null;
-  parent_run_id: string | null;
-  actor_id: string | null;
-  session_id: string | null;
-  created_at: number;
-  updated_at: number;
 }
 
 /** A run, or why it cannot be read. */
@@ -162,58 +137,7 @@ function loadedOf(runId: string, parts: readonly Part[], at: number): Loaded {
   };
 }
 
-export function runRow(row: RunTableRow): RunRow {
-  return {
-    runId: row.run_id,
-    workflowId: row.workflow_id,
-    version: row.version,
-    status: row.status,
-    paused: row.paused,
-    node: row.node,
-    step: row.step,
-    seq: row.seq,
-    head: row.head,
-    wakeAt: row.wake_at,
-    ...(row.queue === null ? {} : { queue: row.queue }),
-    ...(row.queue_key === null ? {} : { queueKey: row.queue_key }),
-    priority: row.priority,
-    ...(row.error === null ? {} : { error: JSON.parse(row.error) }),
-    ...(row.parent_run_id === null ? {} : { parentRunId: row.parent_run_id }),
-    ...(row.tags === null ? {} : { tags: JSON.parse(row.tags) }),
-    ...(row.actor_id === null ? {} : { actorId: row.actor_id }),
-    ...(row.session_id === null ? {} : { sessionId: row.session_id }),
-    createdAt: row.created_at,
-    updatedAt: row.updated_at,
-  };
-}
-
 export function movingOf({ moving_token, moving_phase, moving_to }: RunTableRow): Moving | undefined {
   if (moving_token === null) return undefined;
   return { token: moving_token, phase: moving_phase as Moving["phase"], to: moving_to as string };
-}
-
-/** A block that cannot be read keeps its run from being driven all the same. */
-export function blockOf(text: string): Blocked {
-  const problem = "what the store says of its block cannot be read";
-  return (readable(text) as Blocked | undefined) ?? { code: "RECORD_CORRUPT", problem, fingerprint: "", quarantine: true };
-}
-
-/** Undefined when it is not JSON. */
-export function readable(text: string | null): unknown {
-  try {
-    return text === null ? undefined : JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Reads something of one run. What the server gives and we cannot read is damage to that run alone. @throws RECORD_CORRUPT */
-export function intact<T>(runId: string, seq: number, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (error instanceof AbstractRuntimeError) throw error;
-    const problem = `the store holds what cannot be read: ${error instanceof Error ? error.message : String(error)}`;
-    throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq, problem }, error);
-  }
 }

@@ -7,7 +7,8 @@ import type { Wakes } from "../listeners.ts";
 import { rateOf, serves } from "../slots.ts";
 import { beginsIn, type Due, dueRuns, slotsFor } from "./due.ts";
 import type { Lane, Lanes } from "./lanes.ts";
-import { blockOf, drivable, liftable, queuesOf, type Reader, type RunTableRow, readable, workflowsOf } from "./read.ts";
+import { blockOf, readable } from "../table-row.ts";
+import { drivable, liftable, queuesOf, type Reader, type RunTableRow, workflowsOf } from "./read.ts";
 import { type Cached, type Rows, wake } from "./rows.ts";
 
 /** A run that was given to a worker. */

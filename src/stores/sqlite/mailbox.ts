@@ -4,7 +4,8 @@ import { isEnded } from "../../kernel/run.ts";
 import { countsTowardsLimit, type Delivery, type Message, messageDigest } from "../../kernel/message.ts";
 import type { Moving } from "../../kernel/moving.ts";
 import type { Wakes } from "../listeners.ts";
-import { blockOf, movingOf, type Reader } from "./read.ts";
+import { blockOf } from "../table-row.ts";
+import { movingOf, type Reader } from "./read.ts";
 import { type Cached, type Rows, wake } from "./rows.ts";
 import { isRetried } from "../ended.ts";
 

@@ -1,6 +1,5 @@
 /** Runs on their way between two stores. Inside a transaction of the group, see Q1 and Q2 in `index.ts`. */
 import type { Clock } from "../../kernel/clock.ts";
-import { parseJson } from "../../kernel/json.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { OpenWait } from "../../kernel/run.ts";
 import type { Blocked } from "../../kernel/transition.ts";
@@ -28,7 +27,8 @@ import { artifactIdsOf, checkArtifacts, holdArtifacts } from "./artifacts.ts";
 import { indexedOf, insertTags, writeIndexed } from "./indexed.ts";
 import { insertRun, insertWaits } from "./insert.ts";
 import type { Lanes } from "./lanes.ts";
-import { drivable, intact, movingOf, type Reader, type RunTableRow, runRow } from "./read.ts";
+import { drivable, intact, movingOf, type Reader, type RunTableRow } from "./read.ts";
+import { runRow, letterOf, waitOf } from "../table-row.ts";
 import { bury, remove, tombstoneOf } from "./retention.ts";
 import { lastSeq, seqBits } from "./schema.ts";
 
@@ -231,30 +231,14 @@ function waitsOf(reader: Reader, run: number): OpenWait[] {
   return reader
     .prepare("SELECT effect_id, wait_key, reason, since, until FROM waits WHERE run = ? ORDER BY effect_id")
     .all(run)
-    .map(({ effect_id, wait_key, reason, since, until }) => ({
-      effectId: effect_id as string,
-      waitKey: wait_key as string,
-      reason: reason as OpenWait["reason"],
-      since: since as number,
-      ...(until === null ? {} : { until: until as number }),
-    }));
+    .map(waitOf);
 }
 
 function lettersOf(reader: Reader, run: number): Letter[] {
   return reader
     .prepare("SELECT id, kind, key, payload, recalled, digest, actor_id, at FROM mailbox WHERE run = ? ORDER BY position")
     .all(run)
-    .map(({ id, kind, key, payload, recalled, digest, actor_id, at }) => ({
-      id: id as string,
-      kind: kind as Letter["kind"],
-      key: key as string,
-      ...(actor_id === null ? {} : { actorId: actor_id as string }),
-      at: at as number,
-      digest: digest as string,
-      ...(payload === null
-        ? { state: recalled ? ("recalled" as const) : ("taken" as const) }
-        : { state: "open" as const, payload: parseJson(payload as string) }),
-    }));
+    .map(letterOf);
 }
 
 export function movesUnderWay(reader: Reader): MoveUnderWay[] {

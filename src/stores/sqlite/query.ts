@@ -12,7 +12,6 @@
  */
 import type { OpenWait } from "../../kernel/run.ts";
 import type { CountBy, ListedRun, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
-import type { Moving } from "../../kernel/moving.ts";
 import {
   comparePlaces,
   cursorAt,
@@ -25,7 +24,8 @@ import {
   sortedCounts,
 } from "../paging.ts";
 import { type Condition, type Filter, filtersOf, type Source, sourcesOf, type Value } from "./filters.ts";
-import { blockOf, movingOf, readable, type Reader, runRow, type RunTableRow } from "./read.ts";
+import { listedRun, waitOf } from "../table-row.ts";
+import { movingOf, type Reader, type RunTableRow } from "./read.ts";
 
 /** So many runs are looked at and sorted in a few milliseconds; where more fit, a page of a walk looks at about as many at most. */
 const few = 4_096;
@@ -236,27 +236,6 @@ function listedRuns(reader: Reader, rows: readonly RunTableRow[]): ListedRun[] {
       "SELECT * FROM waits WHERE run IN (SELECT value FROM json_each(?)) ORDER BY run, since, length(effect_id), effect_id",
     )
     .all(JSON.stringify([...waits.keys()]));
-  for (const { run, effect_id, wait_key, reason, since, until } of found) {
-    waits.get(run as number)?.push({
-      effectId: effect_id as string,
-      waitKey: wait_key as string,
-      reason: reason as OpenWait["reason"],
-      since: since as number,
-      ...(until === null ? {} : { until: until as number }),
-    });
-  }
-  return rows.map((row) => listedRun(row, waits.get(row.run) as OpenWait[]));
-}
-
-/** A page is not lost for one damaged row: what cannot be read is left out, and `load` says what is wrong. */
-function listedRun(row: RunTableRow, waits: OpenWait[]): ListedRun {
-  const error = readable(row.error) === undefined ? null : row.error;
-  const tags = readable(row.tags) === undefined ? null : row.tags;
-  return {
-    ...runRow({ ...row, error, tags }),
-    waits,
-    ...(row.blocked === null ? {} : { blocked: blockOf(row.blocked) }),
-    ...(row.moving === null ? {} : { moving: movingOf(row) as Moving }),
-    ...(row.worker_id === null ? {} : { holder: row.worker_id }),
-  };
+  for (const row of found) waits.get(row.run as number)?.push(waitOf(row));
+  return rows.map((row) => listedRun(row, waits.get(row.run) as OpenWait[], movingOf(row)));
 }

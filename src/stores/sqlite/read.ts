@@ -1,51 +1,25 @@
 /** Everything the store answers without writing. */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { parseJson } from "../../kernel/json.ts";
 import { type StoredRecord, sha256 } from "../../kernel/record.ts";
-import type { RunRow, RunStatus } from "../../kernel/run.ts";
 import type { Blocked, Capability, Loaded } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { Mail } from "../../kernel/message.ts";
 import type { Moving } from "../../kernel/moving.ts";
 import { archivedError } from "../retention.ts";
+import { intact as intactRow, type RunColumns, runRow } from "../table-row.ts";
 import { firstDue, slotsFor } from "./due.ts";
 import { isSqliteError } from "./errors.ts";
 import type { Lanes } from "./lanes.ts";
 import { seqBits } from "./schema.ts";
 
 /** A row of `runs`, as SQLite gives it. */
-export interface RunTableRow {
-  run: number;
-  run_id: string;
-  workflow_id: string;
-  version: string;
-  status: RunStatus;
+export interface RunTableRow extends RunColumns {
   paused: number;
-  node: string;
-  step: number;
-  seq: number;
-  head: string;
-  wake_at: number | null;
   lane: number;
-  queue: string | null;
-  queue_key: string | null;
-  priority: number;
-  error: string | null;
-  worker_id: string | null;
-  epoch: number;
-  blocked: string | null;
   /** JSON list of the fingerprints of code that could not go on since the run last moved. */
   tried: string | null;
-  archived_before: number | null;
   moving: string | null;
-  parent_run_id: string | null;
-  /** JSON list. */
-  tags: string | null;
-  actor_id: string | null;
-  session_id: string | null;
-  created_at: number;
-  updated_at: number;
 }
 
 /** Runs whose workflow, one of `?3` or any, and queue, one of `?4`, a worker knows. */
@@ -296,59 +270,13 @@ export class Reader {
   }
 }
 
-export function runRow(row: RunTableRow): RunRow {
-  return {
-    runId: row.run_id,
-    workflowId: row.workflow_id,
-    version: row.version,
-    status: row.status,
-    paused: row.paused === 1,
-    node: row.node,
-    step: row.step,
-    seq: row.seq,
-    head: row.head,
-    wakeAt: row.wake_at,
-    ...(row.queue === null ? {} : { queue: row.queue }),
-    ...(row.queue_key === null ? {} : { queueKey: row.queue_key }),
-    priority: row.priority,
-    ...(row.error === null ? {} : { error: JSON.parse(row.error) }),
-    ...(row.parent_run_id === null ? {} : { parentRunId: row.parent_run_id }),
-    ...(row.tags === null ? {} : { tags: JSON.parse(row.tags) }),
-    ...(row.actor_id === null ? {} : { actorId: row.actor_id }),
-    ...(row.session_id === null ? {} : { sessionId: row.session_id }),
-    createdAt: row.created_at,
-    updatedAt: row.updated_at,
-  };
-}
-
 export function movingOf({ moving }: Pick<RunTableRow, "moving">): Moving | undefined {
   if (moving === null) return undefined;
   const { token, phase, to } = JSON.parse(moving) as Moving;
   return { token, phase, to };
 }
 
-/** A block that cannot be read keeps its run from being driven all the same. */
-export function blockOf(text: string): Blocked {
-  const problem = "what the store says of its block cannot be read";
-  return (readable(text) as Blocked | undefined) ?? { code: "RECORD_CORRUPT", problem, fingerprint: "", quarantine: true };
-}
-
-/** Undefined when it is not JSON. */
-export function readable(text: string | null): unknown {
-  try {
-    return text === null ? undefined : JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Reads something of one run. What SQLite gives and we cannot read is damage to that run alone. @throws RECORD_CORRUPT */
+/** As of every database; what SQLite itself complains of is no damage to one run. @throws RECORD_CORRUPT */
 export function intact<T>(runId: string, seq: number, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (error instanceof AbstractRuntimeError || isSqliteError(error)) throw error;
-    const problem = `the store holds what cannot be read: ${error instanceof Error ? error.message : String(error)}`;
-    throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq, problem }, error);
-  }
+  return intactRow(runId, seq, read, isSqliteError);
 }
