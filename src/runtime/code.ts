@@ -4,7 +4,7 @@ import { type AnyEffect, type EffectDefinition, isDefinedEffect } from "../kerne
 import { AbstractRuntimeError, nearest } from "../kernel/errors.ts";
 import { formatVersion } from "../kernel/record.ts";
 import type { Workflow } from "../kernel/workflow.ts";
-import { scheduleWorkflow } from "./schedule-workflow.ts";
+import { scheduleWorkflow } from "./schedules/workflow.ts";
 
 export class Code {
   readonly #workflows = new Map<string, Workflow>([[scheduleWorkflow.id, scheduleWorkflow]]);

@@ -22,7 +22,7 @@ import { memoryStore } from "abstractruntime/memory";
 import { testClock, testIds } from "abstractruntime/testing";
 import { afterEach, expect, test } from "vitest";
 import { z } from "zod";
-import { edits } from "../../src/runtime/edits.ts";
+import { edits } from "../../src/runtime/time-travel/edits.ts";
 
 const opened: Runtime[] = [];
 afterEach(async () => {

@@ -20,7 +20,7 @@ import { sqliteStore } from "abstractruntime/sqlite";
 import { testClock } from "abstractruntime/testing";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { latestMoment, nextMoment, type Timetable } from "../../src/runtime/schedule-moments.ts";
+import { latestMoment, nextMoment, type Timetable } from "../../src/runtime/schedules/moments.ts";
 import { everyRun, refusal, scenario, stopped, storeKinds, World } from "../scenarios/harness.ts";
 
 const minute = 60_000;

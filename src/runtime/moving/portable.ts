@@ -10,12 +10,12 @@ import { createHash, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { type FileHandle, link, open, rename, rm } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
-import { isObject, type Json, parseJson } from "../kernel/json.ts";
-import type { StoredRecord } from "../kernel/record.ts";
-import type { ArtifactRow } from "../kernel/artifact-row.ts";
-import type { RunCopy } from "../kernel/moving.ts";
-import type { SnapshotRow } from "../kernel/snapshot.ts";
+import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
+import { isObject, type Json, parseJson } from "../../kernel/json.ts";
+import type { StoredRecord } from "../../kernel/record.ts";
+import type { ArtifactRow } from "../../kernel/artifact-row.ts";
+import type { RunCopy } from "../../kernel/moving.ts";
+import type { SnapshotRow } from "../../kernel/snapshot.ts";
 
 const formatVersion = 1;
 

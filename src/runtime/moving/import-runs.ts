@@ -3,16 +3,16 @@
  * compared, and every run rebuilt from its ledger. An import that was cut off is completed by the same call, or taken back.
  */
 import { basename } from "node:path";
-import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
-import { type StoredRecord, sha256 } from "../kernel/record.ts";
-import { isEnded } from "../kernel/run.ts";
-import type { ArtifactRow } from "../kernel/artifact-row.ts";
-import type { RunCopy } from "../kernel/moving.ts";
-import type { SnapshotRow } from "../kernel/snapshot.ts";
-import type { Store } from "../kernel/store.ts";
+import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
+import { type StoredRecord, sha256 } from "../../kernel/record.ts";
+import { isEnded } from "../../kernel/run.ts";
+import type { ArtifactRow } from "../../kernel/artifact-row.ts";
+import type { RunCopy } from "../../kernel/moving.ts";
+import type { SnapshotRow } from "../../kernel/snapshot.ts";
+import type { Store } from "../../kernel/store.ts";
 import { ArtifactArrival, checkArrived, isOutage, type Place, saveSnapshots } from "./carry.ts";
 import { type PortableEntry, type PortableHeader, readPortable } from "./portable.ts";
-import { rowOf } from "./tree.ts";
+import { rowOf } from "../tree.ts";
 
 export interface Imported {
   runIds: string[];

@@ -3,19 +3,19 @@
  *
  * Of what is open, that goes on first whose next event was first in the recording; nodes run as soon as nothing is open.
  */
-import { artifactIdsWritten } from "../kernel/artifact.ts";
-import type { DriveHost } from "../kernel/drive-host.ts";
-import type { EffectDefinition } from "../kernel/effect.ts";
-import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "../kernel/errors.ts";
-import { execute } from "../kernel/execute.ts";
-import { fold } from "../kernel/fold.ts";
-import { cloneJson, equalJson, type Json, type JsonObject } from "../kernel/json.ts";
-import { migration } from "../kernel/migrate.ts";
-import { type Look, look, offloadPatch, offloadResult } from "../kernel/offload.ts";
-import { defaultPolicy } from "../kernel/policy.ts";
-import { encodeRecord, type LedgerRecord, type RecordDraft } from "../kernel/record.ts";
-import { nodeError, runNode } from "../kernel/run-node.ts";
-import { isEnded, isJoined, isWindingUp, type OpenEffect, payloadOf, type RunState } from "../kernel/run.ts";
+import { artifactIdsWritten } from "../../kernel/artifact.ts";
+import type { DriveHost } from "../../kernel/drive-host.ts";
+import type { EffectDefinition } from "../../kernel/effect.ts";
+import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "../../kernel/errors.ts";
+import { execute } from "../../kernel/execute.ts";
+import { fold } from "../../kernel/fold.ts";
+import { cloneJson, equalJson, type Json, type JsonObject } from "../../kernel/json.ts";
+import { migration } from "../../kernel/migrate.ts";
+import { type Look, look, offloadPatch, offloadResult } from "../../kernel/offload.ts";
+import { defaultPolicy } from "../../kernel/policy.ts";
+import { encodeRecord, type LedgerRecord, type RecordDraft } from "../../kernel/record.ts";
+import { nodeError, runNode } from "../../kernel/run-node.ts";
+import { isEnded, isJoined, isWindingUp, type OpenEffect, payloadOf, type RunState } from "../../kernel/run.ts";
 import {
   dueDrafts,
   ending,
@@ -27,9 +27,9 @@ import {
   type PlanContext,
   planDrafts,
   undoDrafts,
-} from "../kernel/step.ts";
-import type { Workflow } from "../kernel/workflow.ts";
-import { checkSize } from "../kernel/write.ts";
+} from "../../kernel/step.ts";
+import type { Workflow } from "../../kernel/workflow.ts";
+import { checkSize } from "../../kernel/write.ts";
 import { edits } from "./edits.ts";
 import { plainError, type RecordedCommand, type RecordedEffect, type RecordedStep, type Recording } from "./recording.ts";
 import type { ReplayEffects, ReplayEnd, ReplayHandler } from "./replay.ts";

@@ -3,17 +3,17 @@
  * hash of the last record that went, and lets go of it in the same commit. What is kept is verified from there on.
  */
 import { resolve } from "node:path";
-import type { Ids } from "../kernel/clock.ts";
-import { AbstractRuntimeError } from "../kernel/errors.ts";
-import { fold, type Folding } from "../kernel/fold.ts";
-import { decodeNext } from "../kernel/record.ts";
-import { decodeState, encodeState, isEnded, type RunState } from "../kernel/run.ts";
-import type { Loaded } from "../kernel/transition.ts";
-import type { Message } from "../kernel/message.ts";
-import type { Store } from "../kernel/store.ts";
+import type { Ids } from "../../kernel/clock.ts";
+import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import { fold, type Folding } from "../../kernel/fold.ts";
+import { decodeNext } from "../../kernel/record.ts";
+import { decodeState, encodeState, isEnded, type RunState } from "../../kernel/run.ts";
+import type { Loaded } from "../../kernel/transition.ts";
+import type { Message } from "../../kernel/message.ts";
+import type { Store } from "../../kernel/store.ts";
 import { recordsOf } from "./carry.ts";
 import { type PortableEntry, writePortable } from "./portable.ts";
-import { loadRun } from "./read.ts";
+import { loadRun } from "../read.ts";
 
 export interface ArchivedLedger {
   runId: string;

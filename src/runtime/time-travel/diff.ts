@@ -1,11 +1,11 @@
 /** What changed in a run between two of its records. */
-import { AbstractRuntimeError } from "../kernel/errors.ts";
-import { fold } from "../kernel/fold.ts";
-import { cloneJson, type JsonObject } from "../kernel/json.ts";
-import { diff, type Patch } from "../kernel/patch.ts";
-import { decodeNext, type RecordKind } from "../kernel/record.ts";
-import { type OpenEffect, openWaits, type RunState, type RunStatus, statusOf, type WaitState } from "../kernel/run.ts";
-import type { Store } from "../kernel/store.ts";
+import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import { fold } from "../../kernel/fold.ts";
+import { cloneJson, type JsonObject } from "../../kernel/json.ts";
+import { diff, type Patch } from "../../kernel/patch.ts";
+import { decodeNext, type RecordKind } from "../../kernel/record.ts";
+import { type OpenEffect, openWaits, type RunState, type RunStatus, statusOf, type WaitState } from "../../kernel/run.ts";
+import type { Store } from "../../kernel/store.ts";
 import { type RunPoint, seqOf, stateAt } from "./moments.ts";
 
 export interface RunDiff {

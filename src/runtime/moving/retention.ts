@@ -2,20 +2,20 @@
  * Removing what has ended: by age, status, tags and workflow, a tree as a whole, and never a live run. What is left of each run is a
  * tombstone, which keeps its id taken and says what its last record was.
  */
-import { childKey } from "../kernel/child-id.ts";
-import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
-import { readMoment } from "../kernel/moment.ts";
-import { isEnded, type RunStatus } from "../kernel/run.ts";
-import type { ListedRun } from "../kernel/query.ts";
-import type { Store } from "../kernel/store.ts";
+import { childKey } from "../../kernel/child-id.ts";
+import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { readMoment } from "../../kernel/moment.ts";
+import { isEnded, type RunStatus } from "../../kernel/run.ts";
+import type { ListedRun } from "../../kernel/query.ts";
+import type { Store } from "../../kernel/store.ts";
 import { runsOfTree, type Place } from "./carry.ts";
 import { entriesOf } from "./export-runs.ts";
-import type { Ids } from "../kernel/clock.ts";
-import { checkNumber } from "./options.ts";
+import type { Ids } from "../../kernel/clock.ts";
+import { checkNumber } from "../options.ts";
 import { writePortable } from "./portable.ts";
-import { runsOf } from "./runs-of.ts";
-import { scheduleWorkflowId } from "./schedule-workflow.ts";
-import { rowOf } from "./tree.ts";
+import { runsOf } from "../runs-of.ts";
+import { scheduleWorkflowId } from "../schedules/workflow.ts";
+import { rowOf } from "../tree.ts";
 
 /** Which runs: all conditions hold for the first run of a tree, and its age for every other one too. */
 export interface PurgeQuery {

@@ -8,17 +8,17 @@
  * V3. A tree (a run and all that it started, directly or through others) is moved as a whole, by one token.
  * V4. Before the source says `left`, the run at the target has been rebuilt from its ledger and compared with what came of it.
  */
-import { openArtifact } from "../artifacts/open.ts";
-import { type Ids, systemIds } from "../kernel/clock.ts";
-import { AbstractRuntimeError, checkOptions, isError } from "../kernel/errors.ts";
-import { openWaits } from "../kernel/run.ts";
-import type { BlobStore } from "../kernel/artifact-row.ts";
-import type { ListedRun } from "../kernel/query.ts";
-import type { RunCopy } from "../kernel/moving.ts";
-import type { Store } from "../kernel/store.ts";
+import { openArtifact } from "../../artifacts/open.ts";
+import { type Ids, systemIds } from "../../kernel/clock.ts";
+import { AbstractRuntimeError, checkOptions, isError } from "../../kernel/errors.ts";
+import { openWaits } from "../../kernel/run.ts";
+import type { BlobStore } from "../../kernel/artifact-row.ts";
+import type { ListedRun } from "../../kernel/query.ts";
+import type { RunCopy } from "../../kernel/moving.ts";
+import type { Store } from "../../kernel/store.ts";
 import { ArtifactArrival, checkArrived, runsOfTree, isOutage, recordsOf, rootOf, saveSnapshots, snapshotsOf } from "./carry.ts";
-import { loadRun, missing, stateOf } from "./read.ts";
-import { rowOf } from "./tree.ts";
+import { loadRun, missing, stateOf } from "../read.ts";
+import { rowOf } from "../tree.ts";
 
 export interface MoveOptions {
   /** Where the artifacts of each side have their bytes, if not in the stores. */

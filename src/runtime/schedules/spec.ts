@@ -1,12 +1,12 @@
 /** What `schedules.create` is given, read once at the door. */
-import { AbstractRuntimeError, checkOptions, nearest } from "../kernel/errors.ts";
-import { equalJson, isObject, type Json, type JsonObject, toJson } from "../kernel/json.ts";
-import { readMoment } from "../kernel/moment.ts";
-import { checkResultKey } from "../kernel/patch.ts";
-import type { Anything } from "../kernel/typing.ts";
-import type { Workflow } from "../kernel/workflow.ts";
-import { nextMoment, readCron, type Timetable } from "./schedule-moments.ts";
-import { catchUps, overlaps, type ScheduleSpec } from "./schedule-workflow.ts";
+import { AbstractRuntimeError, checkOptions, nearest } from "../../kernel/errors.ts";
+import { equalJson, isObject, type Json, type JsonObject, toJson } from "../../kernel/json.ts";
+import { readMoment } from "../../kernel/moment.ts";
+import { checkResultKey } from "../../kernel/patch.ts";
+import type { Anything } from "../../kernel/typing.ts";
+import type { Workflow } from "../../kernel/workflow.ts";
+import { nextMoment, readCron, type Timetable } from "./moments.ts";
+import { catchUps, overlaps, type ScheduleSpec } from "./workflow.ts";
 
 /** A schedule to make. Exactly one of `cron` and `everyMs`. */
 export type ScheduleOptions<Input = Anything> = ScheduleTiming & {

@@ -1,16 +1,16 @@
 /** What runs are carried in, from store to store and into files: pages of records, artifacts with their bytes, and a last look. */
-import { Artifacts, pinMs } from "../artifacts/artifacts.ts";
-import { type Ids, systemIds } from "../kernel/clock.ts";
-import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
-import type { StoredRecord } from "../kernel/record.ts";
-import type { ArtifactRow, BlobStore } from "../kernel/artifact-row.ts";
-import type { ListedRun } from "../kernel/query.ts";
-import type { RunCopy } from "../kernel/moving.ts";
-import type { SnapshotRow } from "../kernel/snapshot.ts";
-import type { Store } from "../kernel/store.ts";
-import { runsOf } from "./runs-of.ts";
-import { rowOf } from "./tree.ts";
-import { verifyRun } from "./verify.ts";
+import { Artifacts, pinMs } from "../../artifacts/artifacts.ts";
+import { type Ids, systemIds } from "../../kernel/clock.ts";
+import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
+import type { StoredRecord } from "../../kernel/record.ts";
+import type { ArtifactRow, BlobStore } from "../../kernel/artifact-row.ts";
+import type { ListedRun } from "../../kernel/query.ts";
+import type { RunCopy } from "../../kernel/moving.ts";
+import type { SnapshotRow } from "../../kernel/snapshot.ts";
+import type { Store } from "../../kernel/store.ts";
+import { runsOf } from "../runs-of.ts";
+import { rowOf } from "../tree.ts";
+import { verifyRun } from "../verify.ts";
 
 /** A store, and where its artifacts have their bytes. */
 export interface Place {

@@ -5,18 +5,18 @@
  * K2. A fork shares nothing that acts: no open effect and so no idempotency key, no message, no child, no parent, and nothing to undo
  *     but what it does itself.
  */
-import { type Begun, beginRestored, checkTags } from "../kernel/begin.ts";
-import type { Ids } from "../kernel/clock.ts";
-import { AbstractRuntimeError, checkOptions, nearest } from "../kernel/errors.ts";
-import { issueTexts, type Limits } from "../kernel/execute.ts";
-import { cloneJson, equalJson, isObject, type JsonObject, toJson } from "../kernel/json.ts";
-import { migration } from "../kernel/migrate.ts";
-import { decodeRecord, type Origin, readHeader } from "../kernel/record.ts";
-import { isEnded, plainState, type RunState } from "../kernel/run.ts";
-import type { Store } from "../kernel/store.ts";
-import type { Workflow } from "../kernel/workflow.ts";
+import { type Begun, beginRestored, checkTags } from "../../kernel/begin.ts";
+import type { Ids } from "../../kernel/clock.ts";
+import { AbstractRuntimeError, checkOptions, nearest } from "../../kernel/errors.ts";
+import { issueTexts, type Limits } from "../../kernel/execute.ts";
+import { cloneJson, equalJson, isObject, type JsonObject, toJson } from "../../kernel/json.ts";
+import { migration } from "../../kernel/migrate.ts";
+import { decodeRecord, type Origin, readHeader } from "../../kernel/record.ts";
+import { isEnded, plainState, type RunState } from "../../kernel/run.ts";
+import type { Store } from "../../kernel/store.ts";
+import type { Workflow } from "../../kernel/workflow.ts";
 import { stateAt } from "./moments.ts";
-import { loadRun } from "./read.ts";
+import { loadRun } from "../read.ts";
 
 export interface ForkOptions {
   /** Go on as the run was after this record. Default: its last one. */

@@ -1,22 +1,15 @@
 /** Schedules, as a program sees them: each call is a start of a run, a message to one, or a look at it. */
-import { AbstractRuntimeError, type ErrorData, isError, nearest } from "../kernel/errors.ts";
-import { cloneJson, type JsonObject } from "../kernel/json.ts";
-import { isEnded, type RunState } from "../kernel/run.ts";
-import type { Loaded } from "../kernel/transition.ts";
-import type { Store } from "../kernel/store.ts";
-import type { Anything } from "../kernel/typing.ts";
-import type { Workflow } from "../kernel/workflow.ts";
-import {
-  checkFires,
-  checkScheduleId,
-  checkScheduleOptions,
-  differences,
-  readSpec,
-  type ScheduleOptions,
-} from "./schedule-spec.ts";
-import { runsOf } from "./runs-of.ts";
-import { nextMoment } from "./schedule-moments.ts";
-import { type ScheduleSpec, type ScheduleVars, scheduleWorkflow, scheduleWorkflowId, varsAt } from "./schedule-workflow.ts";
+import { AbstractRuntimeError, type ErrorData, isError, nearest } from "../../kernel/errors.ts";
+import { cloneJson, type JsonObject } from "../../kernel/json.ts";
+import { isEnded, type RunState } from "../../kernel/run.ts";
+import type { Loaded } from "../../kernel/transition.ts";
+import type { Store } from "../../kernel/store.ts";
+import type { Anything } from "../../kernel/typing.ts";
+import type { Workflow } from "../../kernel/workflow.ts";
+import { checkFires, checkScheduleId, checkScheduleOptions, differences, readSpec, type ScheduleOptions } from "./spec.ts";
+import { runsOf } from "../runs-of.ts";
+import { nextMoment } from "./moments.ts";
+import { type ScheduleSpec, type ScheduleVars, scheduleWorkflow, scheduleWorkflowId, varsAt } from "./workflow.ts";
 
 /** What schedules need of the runtime they belong to. */
 export interface ScheduleHost {

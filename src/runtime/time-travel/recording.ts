@@ -2,10 +2,10 @@
  * What a ledger says of a run, in the form in which a replay asks: which nodes ran, what each effect came to, and when, and what was
  * commanded.
  */
-import { fold } from "../kernel/fold.ts";
-import type { Json, JsonObject } from "../kernel/json.ts";
-import type { LedgerRecord } from "../kernel/record.ts";
-import { isEnded, isWindingUp, type OpenEffect, payloadOf, type RunState } from "../kernel/run.ts";
+import { fold } from "../../kernel/fold.ts";
+import type { Json, JsonObject } from "../../kernel/json.ts";
+import type { LedgerRecord } from "../../kernel/record.ts";
+import { isEnded, isWindingUp, type OpenEffect, payloadOf, type RunState } from "../../kernel/run.ts";
 
 /** A node's execution. */
 export interface RecordedStep {

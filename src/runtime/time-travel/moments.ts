@@ -1,10 +1,10 @@
 /** Points in a run's ledger, named by a seq or by a time. */
-import { AbstractRuntimeError } from "../kernel/errors.ts";
-import { readMoment } from "../kernel/moment.ts";
-import { readHeader } from "../kernel/record.ts";
-import type { RunState } from "../kernel/run.ts";
-import type { Store } from "../kernel/store.ts";
-import { loadRun, stateOf } from "./read.ts";
+import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import { readMoment } from "../../kernel/moment.ts";
+import { readHeader } from "../../kernel/record.ts";
+import type { RunState } from "../../kernel/run.ts";
+import type { Store } from "../../kernel/store.ts";
+import { loadRun, stateOf } from "../read.ts";
 
 /**
  * After a record of the run: a number is its seq; a Date, or ISO text with a time zone, stands for the last record at or before that

@@ -1,15 +1,15 @@
 /** Snapshots: named bookmarks of runs. The state that one stands for is the fold of the run's ledger up to its record. */
-import { checkTags } from "../kernel/begin.ts";
-import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
-import type { RunState } from "../kernel/run.ts";
-import { statusOf } from "../kernel/run.ts";
-import type { SnapshotQuery, SnapshotRow } from "../kernel/snapshot.ts";
-import type { Store } from "../kernel/store.ts";
+import { checkTags } from "../../kernel/begin.ts";
+import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import type { RunState } from "../../kernel/run.ts";
+import { statusOf } from "../../kernel/run.ts";
+import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
+import type { Store } from "../../kernel/store.ts";
 import { type Forking, type ForkOptions, forkRun } from "./fork.ts";
 import { stateAt } from "./moments.ts";
-import { checkWhole } from "./options.ts";
-import { loadRun } from "./read.ts";
-import { type Run, viewOf } from "./view.ts";
+import { checkWhole } from "../options.ts";
+import { loadRun } from "../read.ts";
+import { type Run, viewOf } from "../view.ts";
 
 export type Snapshot = Readonly<SnapshotRow>;
 

@@ -4,7 +4,7 @@
  * M1. `nextMoment(s, t)` lies after `t`, and never falls as `t` rises.
  */
 import { Cron } from "croner";
-import { readMoment } from "../kernel/moment.ts";
+import { readMoment } from "../../kernel/moment.ts";
 
 /** The part of a schedule that says when. */
 export interface Timetable {

@@ -8,13 +8,13 @@
  * W3. The vars do not grow: what is owed follows from the moment waited for and the specification.
  */
 import type { StandardSchemaV1 } from "@standard-schema/spec";
-import type { ErrorData } from "../kernel/errors.ts";
-import { isObject, type JsonObject } from "../kernel/json.ts";
-import { setAt } from "../kernel/patch.ts";
-import { complete, join, subworkflow, waitUntil } from "../kernel/plan.ts";
-import { childId } from "../kernel/child-id.ts";
-import { defineWorkflow } from "../kernel/workflow.ts";
-import { latestMoment, nextMoment, type Timetable } from "./schedule-moments.ts";
+import type { ErrorData } from "../../kernel/errors.ts";
+import { isObject, type JsonObject } from "../../kernel/json.ts";
+import { setAt } from "../../kernel/patch.ts";
+import { complete, join, subworkflow, waitUntil } from "../../kernel/plan.ts";
+import { childId } from "../../kernel/child-id.ts";
+import { defineWorkflow } from "../../kernel/workflow.ts";
+import { latestMoment, nextMoment, type Timetable } from "./moments.ts";
 
 export const scheduleWorkflowId = "abstractruntime.schedule";
 

@@ -7,26 +7,26 @@
  * P2. An effect is known again by its node, its type and which of these it is. Its payload may differ: that is reported.
  * P3. A replay of the code that made a run, whose nodes depend on nothing but what they are given, reports nothing.
  */
-import type { DriveHost } from "../kernel/drive-host.ts";
-import type { EffectContext } from "../kernel/effect.ts";
-import { AbstractRuntimeError, checkOptions, nearest } from "../kernel/errors.ts";
-import { issueTexts } from "../kernel/execute.ts";
-import { fold } from "../kernel/fold.ts";
-import { cloneJson, type Json, type JsonObject } from "../kernel/json.ts";
-import { isBuiltIn } from "../kernel/needs.ts";
-import { decodeNext, type LedgerRecord } from "../kernel/record.ts";
-import type { RunState } from "../kernel/run.ts";
-import type { Store } from "../kernel/store.ts";
-import type { Anything } from "../kernel/typing.ts";
-import type { Workflow } from "../kernel/workflow.ts";
+import type { DriveHost } from "../../kernel/drive-host.ts";
+import type { EffectContext } from "../../kernel/effect.ts";
+import { AbstractRuntimeError, checkOptions, nearest } from "../../kernel/errors.ts";
+import { issueTexts } from "../../kernel/execute.ts";
+import { fold } from "../../kernel/fold.ts";
+import { cloneJson, type Json, type JsonObject } from "../../kernel/json.ts";
+import { isBuiltIn } from "../../kernel/needs.ts";
+import { decodeNext, type LedgerRecord } from "../../kernel/record.ts";
+import type { RunState } from "../../kernel/run.ts";
+import type { Store } from "../../kernel/store.ts";
+import type { Anything } from "../../kernel/typing.ts";
+import type { Workflow } from "../../kernel/workflow.ts";
 import { otherVars } from "./fork.ts";
 import { stateAt } from "./moments.ts";
-import { checkWhole } from "./options.ts";
+import { checkWhole } from "../options.ts";
 import { Player } from "./player.ts";
-import { loadRun } from "./read.ts";
+import { loadRun } from "../read.ts";
 import { Recording } from "./recording.ts";
 import type { ReplayDifference } from "./replay-difference.ts";
-import { type Run, viewOf } from "./view.ts";
+import { type Run, viewOf } from "../view.ts";
 
 /** Called for an effect instead of what is recorded of it. What it returns is the result; what it throws fails the effect. */
 export type ReplayHandler = (payload: Json, context: EffectContext) => unknown;

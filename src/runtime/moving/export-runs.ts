@@ -7,16 +7,16 @@
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { resolve } from "node:path";
-import { openArtifact } from "../artifacts/open.ts";
-import { systemIds } from "../kernel/clock.ts";
-import { AbstractRuntimeError } from "../kernel/errors.ts";
-import type { ListedRun } from "../kernel/query.ts";
-import type { RunCopy } from "../kernel/moving.ts";
-import type { Store } from "../kernel/store.ts";
+import { openArtifact } from "../../artifacts/open.ts";
+import { systemIds } from "../../kernel/clock.ts";
+import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import type { ListedRun } from "../../kernel/query.ts";
+import type { RunCopy } from "../../kernel/moving.ts";
+import type { Store } from "../../kernel/store.ts";
 import { runsOfTree, type Place, recordsOf, rootOf, snapshotsOf } from "./carry.ts";
-import { missing } from "./read.ts";
+import { missing } from "../read.ts";
 import { checkFree, type PortableEntry, type PortableHeader, readPortable, writePortable } from "./portable.ts";
-import { rowOf } from "./tree.ts";
+import { rowOf } from "../tree.ts";
 
 export interface Exported {
   runIds: string[];

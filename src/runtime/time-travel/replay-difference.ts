@@ -1,8 +1,8 @@
 /** What a replay tells: how what came out now is compared with what is recorded. */
-import { equalJson, type Json, type JsonObject } from "../kernel/json.ts";
-import type { Patch } from "../kernel/patch.ts";
-import type { Intent, LedgerRecord, RecordDraft } from "../kernel/record.ts";
-import { isEnded, type RunState, statusOf } from "../kernel/run.ts";
+import { equalJson, type Json, type JsonObject } from "../../kernel/json.ts";
+import type { Patch } from "../../kernel/patch.ts";
+import type { Intent, LedgerRecord, RecordDraft } from "../../kernel/record.ts";
+import { isEnded, type RunState, statusOf } from "../../kernel/run.ts";
 import { plainError, type RecordedStep } from "./recording.ts";
 
 /** `step` is the number of the node's execution. */
