@@ -136,8 +136,8 @@ test("an interrupted run is handed back, and says as data how to go on", async (
   expect(code).toBe(130);
 });
 
-const commands = readdirSync("src/cli")
-  .filter((name) => readFileSync(`src/cli/${name}`, "utf8").includes(": AddCommand"))
+const commands = readdirSync("src/cli/commands")
+  .filter((name) => readFileSync(`src/cli/commands/${name}`, "utf8").includes(": AddCommand"))
   .map((name) => name.replace(".ts", ""));
 
 test("docs/cli.md names every command and every option", async () => {

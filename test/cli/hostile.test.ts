@@ -2,7 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { printable } from "../../src/cli/terminal.ts";
-import { mermaidText } from "../../src/cli/graph.ts";
+import { mermaidText } from "../../src/cli/commands/graph.ts";
 import { shellWord } from "../../src/cli/problem.ts";
 import { CommandLine, fixture, key } from "./command-line.ts";
 import { evil } from "./fixtures/hostile.ts";

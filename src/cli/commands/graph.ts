@@ -1,11 +1,11 @@
-import type { Edge, Header, Runtime, Workflow } from "../index.ts";
-import type { AddCommand, Cli } from "./command.ts";
-import { findRun } from "./find-run.ts";
-import { reading } from "./open-runtime.ts";
-import { storeExists } from "./open-store.ts";
-import { wrongUse } from "./problem.ts";
-import { printable } from "./terminal.ts";
-import { chooseWorkflow, loadWorkflowFile } from "./workflow-file.ts";
+import type { Edge, Header, Runtime, Workflow } from "../../index.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { findRun } from "../find-run.ts";
+import { reading } from "../open-runtime.ts";
+import { storeExists } from "../open-store.ts";
+import { wrongUse } from "../problem.ts";
+import { printable } from "../terminal.ts";
+import { chooseWorkflow, loadWorkflowFile } from "../workflow-file.ts";
 
 export const addGraph: AddCommand = (program, act) => {
   program

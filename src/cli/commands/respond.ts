@@ -1,13 +1,13 @@
-import { parseJson, AbstractRuntimeError, isError, type Run, type Runtime } from "../index.ts";
-import { ask, askWhich } from "./ask.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { driveHere } from "./drive-here.ts";
-import { explain, type Wait } from "./explain.ts";
-import { findRun } from "./find-run.ts";
-import { openRuntime, requireStore } from "./open-runtime.ts";
-import { Advised, problemOf, tell, wrongUse } from "./problem.ts";
-import { payloadOf, questionsOf } from "./question.ts";
-import { loadWorkflowFile, type WorkflowFile } from "./workflow-file.ts";
+import { parseJson, AbstractRuntimeError, isError, type Run, type Runtime } from "../../index.ts";
+import { ask, askWhich } from "../ask.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { driveHere } from "../drive-here.ts";
+import { explain, type Wait } from "../explain.ts";
+import { findRun } from "../find-run.ts";
+import { openRuntime, requireStore } from "../open-runtime.ts";
+import { Advised, problemOf, tell, wrongUse } from "../problem.ts";
+import { payloadOf, questionsOf } from "../question.ts";
+import { loadWorkflowFile, type WorkflowFile } from "../workflow-file.ts";
 
 interface RespondOptions {
   jsonAnswer?: string;

@@ -1,11 +1,11 @@
 import type { Command } from "commander";
-import type { Purged, PurgeQuery, Runtime } from "../index.ts";
-import { confirmed } from "./ask.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { findRun } from "./find-run.ts";
-import { momentFrom } from "./moment.ts";
-import { reading } from "./open-runtime.ts";
-import { wrongUse } from "./problem.ts";
+import type { Purged, PurgeQuery, Runtime } from "../../index.ts";
+import { confirmed } from "../ask.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { findRun } from "../find-run.ts";
+import { momentFrom } from "../moment.ts";
+import { reading } from "../open-runtime.ts";
+import { wrongUse } from "../problem.ts";
 
 export interface RetentionOptions {
   olderThan?: string;

@@ -1,9 +1,9 @@
-import type { Header, Json, JsonObject, LedgerRecord, Runtime, StoredRecord } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { findRun } from "./find-run.ts";
-import { moment } from "./moment.ts";
-import { reading } from "./open-runtime.ts";
-import { jsonLine } from "./terminal.ts";
+import type { Header, Json, JsonObject, LedgerRecord, Runtime, StoredRecord } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { findRun } from "../find-run.ts";
+import { moment } from "../moment.ts";
+import { reading } from "../open-runtime.ts";
+import { jsonLine } from "../terminal.ts";
 
 export const addLedger: AddCommand = (program, act) => {
   program

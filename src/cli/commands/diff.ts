@@ -1,10 +1,10 @@
-import type { RunDiff } from "../index.ts";
-import type { AddCommand, Cli } from "./command.ts";
-import { findRun } from "./find-run.ts";
-import { moment } from "./moment.ts";
-import { reading } from "./open-runtime.ts";
-import { parsePoint } from "./run-point.ts";
-import { jsonLine } from "./terminal.ts";
+import type { RunDiff } from "../../index.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { findRun } from "../find-run.ts";
+import { moment } from "../moment.ts";
+import { reading } from "../open-runtime.ts";
+import { parsePoint } from "../run-point.ts";
+import { jsonLine } from "../terminal.ts";
 
 export const addDiff: AddCommand = (program, act) => {
   program

@@ -1,12 +1,12 @@
-import type { Replay, ReplayDifference } from "../index.ts";
-import type { AddCommand, Cli } from "./command.ts";
-import { findRun } from "./find-run.ts";
-import { reading } from "./open-runtime.ts";
-import { wrongUse } from "./problem.ts";
+import type { Replay, ReplayDifference } from "../../index.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { findRun } from "../find-run.ts";
+import { reading } from "../open-runtime.ts";
+import { wrongUse } from "../problem.ts";
 import { parseVars } from "./run.ts";
-import { parseSeq } from "./run-point.ts";
-import { jsonLine } from "./terminal.ts";
-import { chooseWorkflow, loadWorkflowFile } from "./workflow-file.ts";
+import { parseSeq } from "../run-point.ts";
+import { jsonLine } from "../terminal.ts";
+import { chooseWorkflow, loadWorkflowFile } from "../workflow-file.ts";
 
 interface ReplayFlags {
   from?: string;

@@ -1,8 +1,8 @@
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { applyHere } from "./control.ts";
-import { findRun } from "./find-run.ts";
-import { commanding, reading } from "./open-runtime.ts";
-import { wrongUse } from "./problem.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { applyHere } from "../control.ts";
+import { findRun } from "../find-run.ts";
+import { commanding, reading } from "../open-runtime.ts";
+import { wrongUse } from "../problem.ts";
 import { addRetentionOptions, isWanted, queryOf, type RetentionOptions, tellPurged } from "./purge.ts";
 
 interface ArchiveOptions extends RetentionOptions {

@@ -1,9 +1,9 @@
-import type { ExportReport } from "../python/index.ts";
-import type { AddCommand, Cli } from "./command.ts";
-import { exportToFile } from "./export-file.ts";
-import { findRun } from "./find-run.ts";
-import { reading } from "./open-runtime.ts";
-import { wrongUse } from "./problem.ts";
+import type { ExportReport } from "../../python/index.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { exportToFile } from "../export-file.ts";
+import { findRun } from "../find-run.ts";
+import { reading } from "../open-runtime.ts";
+import { wrongUse } from "../problem.ts";
 
 export const addExport: AddCommand = (program, act) => {
   program
@@ -28,7 +28,7 @@ async function exportRuns(cli: Cli, given: string[], { to, fence = false }: { to
   const runs = given.slice(0, -1);
   if (runs.length === 0)
     throw wrongUse("RUN", `"${directory}" alone does not say what is to go where`, "Give the runs, and then the directory.");
-  const { exportPython } = await import("../python/index.ts");
+  const { exportPython } = await import("../../python/index.ts");
   return reading(cli, async (runtime) => {
     const runIds: string[] = [];
     for (const run of runs) runIds.push(await findRun(runtime, run));

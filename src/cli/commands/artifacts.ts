@@ -1,10 +1,10 @@
-import { nearest } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { findRun } from "./find-run.ts";
-import { moment } from "./moment.ts";
-import { reading } from "./open-runtime.ts";
-import { wrongUse } from "./problem.ts";
-import { sizeText } from "./size-text.ts";
+import { nearest } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { findRun } from "../find-run.ts";
+import { moment } from "../moment.ts";
+import { reading } from "../open-runtime.ts";
+import { wrongUse } from "../problem.ts";
+import { sizeText } from "../size-text.ts";
 
 const actions = ["list", "sweep"] as const;
 

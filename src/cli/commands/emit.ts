@@ -1,6 +1,6 @@
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { reading } from "./open-runtime.ts";
-import { eventPayload } from "./payload.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { reading } from "../open-runtime.ts";
+import { eventPayload } from "../payload.ts";
 
 interface EmitOptions {
   id?: string;

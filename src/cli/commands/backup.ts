@@ -1,10 +1,10 @@
 import { statSync } from "node:fs";
-import { backupSqlite } from "../stores/sqlite/index.ts";
-import type { AddCommand, Cli } from "./command.ts";
-import { requireStore } from "./open-runtime.ts";
-import { storePlace } from "./open-store.ts";
-import { wrongUse } from "./problem.ts";
-import { sizeText } from "./size-text.ts";
+import { backupSqlite } from "../../stores/sqlite/index.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { requireStore } from "../open-runtime.ts";
+import { storePlace } from "../open-store.ts";
+import { wrongUse } from "../problem.ts";
+import { sizeText } from "../size-text.ts";
 
 export const addBackup: AddCommand = (program, act) => {
   program

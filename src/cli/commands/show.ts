@@ -1,10 +1,10 @@
-import type { Runtime, RunStatus } from "../index.ts";
-import type { AddCommand, Cli } from "./command.ts";
-import { explain } from "./explain.ts";
-import { statusText } from "./explain-effect.ts";
-import { findRun } from "./find-run.ts";
-import { moment } from "./moment.ts";
-import { reading } from "./open-runtime.ts";
+import type { Runtime, RunStatus } from "../../index.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { explain } from "../explain.ts";
+import { statusText } from "../explain-effect.ts";
+import { findRun } from "../find-run.ts";
+import { moment } from "../moment.ts";
+import { reading } from "../open-runtime.ts";
 
 export const addShow: AddCommand = (program, act) => {
   program

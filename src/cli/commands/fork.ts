@@ -1,11 +1,11 @@
-import type { ForkOptions, Runtime } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { driveHere } from "./drive-here.ts";
-import { findRun } from "./find-run.ts";
-import { reading } from "./open-runtime.ts";
+import type { ForkOptions, Runtime } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { driveHere } from "../drive-here.ts";
+import { findRun } from "../find-run.ts";
+import { reading } from "../open-runtime.ts";
 import { parseVars } from "./run.ts";
-import { parseSeq } from "./run-point.ts";
-import { loadWorkflowFile } from "./workflow-file.ts";
+import { parseSeq } from "../run-point.ts";
+import { loadWorkflowFile } from "../workflow-file.ts";
 
 /** What a new run made of another one is given, here and in `snapshot restore`. */
 export interface ForkFlags {

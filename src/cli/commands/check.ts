@@ -1,8 +1,8 @@
-import type { Workflow } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { reading } from "./open-runtime.ts";
-import { wrongUse } from "./problem.ts";
-import { loadWorkflowFile } from "./workflow-file.ts";
+import type { Workflow } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { reading } from "../open-runtime.ts";
+import { wrongUse } from "../problem.ts";
+import { loadWorkflowFile } from "../workflow-file.ts";
 
 export const addCheck: AddCommand = (program, act) => {
   program

@@ -1,10 +1,10 @@
-import type { Runtime, Verification } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { findRun } from "./find-run.ts";
-import { reading } from "./open-runtime.ts";
-import { wrongUse } from "./problem.ts";
-import { runsOf } from "./runs-of.ts";
-import { verifyWhole } from "./verify-whole.ts";
+import type { Runtime, Verification } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { findRun } from "../find-run.ts";
+import { reading } from "../open-runtime.ts";
+import { wrongUse } from "../problem.ts";
+import { runsOf } from "../runs-of.ts";
+import { verifyWhole } from "../verify-whole.ts";
 
 export const addVerify: AddCommand = (program, act) => {
   program

@@ -1,9 +1,9 @@
-import type { QueueLimits, RunRow, Runtime, Workflow } from "../index.ts";
-import type { AddCommand, Cli } from "./command.ts";
-import { openRuntime } from "./open-runtime.ts";
-import { withoutPassword } from "./open-store.ts";
-import { wrongUse } from "./problem.ts";
-import { loadWorkflowFile, type WorkflowFile } from "./workflow-file.ts";
+import type { QueueLimits, RunRow, Runtime, Workflow } from "../../index.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { openRuntime } from "../open-runtime.ts";
+import { withoutPassword } from "../open-store.ts";
+import { wrongUse } from "../problem.ts";
+import { loadWorkflowFile, type WorkflowFile } from "../workflow-file.ts";
 
 interface WorkerOptions {
   concurrency?: string;

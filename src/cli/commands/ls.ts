@@ -1,10 +1,10 @@
-import { isError, type ListedRun, type Runtime } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { statusText } from "./explain-effect.ts";
-import { addQueryOptions, groupOf, type LsOptions, parseLimit, queryOf } from "./ls-query.ts";
-import { moment } from "./moment.ts";
-import { reading } from "./open-runtime.ts";
-import { wrongUse } from "./problem.ts";
+import { isError, type ListedRun, type Runtime } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { statusText } from "../explain-effect.ts";
+import { addQueryOptions, groupOf, type LsOptions, parseLimit, queryOf } from "../ls-query.ts";
+import { moment } from "../moment.ts";
+import { reading } from "../open-runtime.ts";
+import { wrongUse } from "../problem.ts";
 
 export const addLs: AddCommand = (program, act) => {
   addQueryOptions(program.command("ls").description("list runs, newest first, or count them"))

@@ -1,5 +1,5 @@
-import type { AddCommand } from "./command.ts";
-import { addControl } from "./control.ts";
+import type { AddCommand } from "../command.ts";
+import { addControl } from "../control.ts";
 
 export const addUnpause: AddCommand = (program, act) =>
   addControl(program, act, {

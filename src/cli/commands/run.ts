@@ -1,8 +1,8 @@
-import { parseJson, type Runtime, type Workflow } from "../index.ts";
-import type { AddCommand, Cli } from "./command.ts";
-import { driveHere, patienceMs } from "./drive-here.ts";
-import { wrongUse } from "./problem.ts";
-import { chooseWorkflow, loadWorkflowFile, type WorkflowFile } from "./workflow-file.ts";
+import { parseJson, type Runtime, type Workflow } from "../../index.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { driveHere, patienceMs } from "../drive-here.ts";
+import { wrongUse } from "../problem.ts";
+import { chooseWorkflow, loadWorkflowFile, type WorkflowFile } from "../workflow-file.ts";
 
 interface RunOptions {
   vars?: string;

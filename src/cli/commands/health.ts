@@ -1,8 +1,8 @@
-import type { Health, Runtime } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { span } from "./moment.ts";
-import { deadWorkers, reading } from "./open-runtime.ts";
-import { sizeText } from "./size-text.ts";
+import type { Health, Runtime } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { span } from "../moment.ts";
+import { deadWorkers, reading } from "../open-runtime.ts";
+import { sizeText } from "../size-text.ts";
 
 export const addHealth: AddCommand = (program, act) => {
   program

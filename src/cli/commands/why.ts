@@ -1,8 +1,8 @@
-import type { AddCommand, Cli } from "./command.ts";
-import { explain, printExplanation } from "./explain.ts";
-import { findRun } from "./find-run.ts";
-import { reading } from "./open-runtime.ts";
-import { loadWorkflowFile } from "./workflow-file.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { explain, printExplanation } from "../explain.ts";
+import { findRun } from "../find-run.ts";
+import { reading } from "../open-runtime.ts";
+import { loadWorkflowFile } from "../workflow-file.ts";
 
 export const addWhy: AddCommand = (program, act) => {
   program

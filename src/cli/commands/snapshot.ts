@@ -1,12 +1,12 @@
-import { isError, nearest, type Runtime } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { findRun } from "./find-run.ts";
+import { isError, nearest, type Runtime } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { findRun } from "../find-run.ts";
 import { type ForkFlags, makeRun } from "./fork.ts";
-import { parseLimit } from "./ls-query.ts";
-import { moment } from "./moment.ts";
-import { reading } from "./open-runtime.ts";
-import { Advised, wrongUse } from "./problem.ts";
-import { parseSeq } from "./run-point.ts";
+import { parseLimit } from "../ls-query.ts";
+import { moment } from "../moment.ts";
+import { reading } from "../open-runtime.ts";
+import { Advised, wrongUse } from "../problem.ts";
+import { parseSeq } from "../run-point.ts";
 
 interface SnapshotFlags extends ForkFlags {
   name?: string;

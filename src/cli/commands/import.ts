@@ -1,9 +1,9 @@
 import { statSync } from "node:fs";
-import type { ImportReport } from "../python/index.ts";
-import type { AddCommand, Cli } from "./command.ts";
-import { importFromFile } from "./import-file.ts";
-import { openRuntime } from "./open-runtime.ts";
-import { wrongUse } from "./problem.ts";
+import type { ImportReport } from "../../python/index.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { importFromFile } from "../import-file.ts";
+import { openRuntime } from "../open-runtime.ts";
+import { wrongUse } from "../problem.ts";
 
 export const addImport: AddCommand = (program, act) => {
   program
@@ -27,7 +27,7 @@ async function importDirectory(cli: Cli, directory: string, { workflowVersion }:
       "Name a file that `export --to` or `archive` wrote, or a directory of the Python package.",
     );
   if (found.isFile()) return importFromFile(cli, directory);
-  const { importPython } = await import("../python/index.ts");
+  const { importPython } = await import("../../python/index.ts");
   const runtime = await openRuntime(cli, { scheduler: false });
   try {
     return tellImport(cli, await importPython(runtime, directory, { version: workflowVersion }), directory);

@@ -1,10 +1,10 @@
-import { isError, nearest, type Runtime, type Schedule } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { applyHere } from "./control.ts";
-import { moment, span, when } from "./moment.ts";
-import { commanding, reading } from "./open-runtime.ts";
-import { Advised, wrongUse } from "./problem.ts";
-import { loadWorkflowFile } from "./workflow-file.ts";
+import { isError, nearest, type Runtime, type Schedule } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { applyHere } from "../control.ts";
+import { moment, span, when } from "../moment.ts";
+import { commanding, reading } from "../open-runtime.ts";
+import { Advised, wrongUse } from "../problem.ts";
+import { loadWorkflowFile } from "../workflow-file.ts";
 
 interface SchedulesOptions {
   file?: string;

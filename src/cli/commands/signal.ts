@@ -1,8 +1,8 @@
-import { type Run, nearest } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { findRun } from "./find-run.ts";
-import { reading } from "./open-runtime.ts";
-import { eventPayload } from "./payload.ts";
+import { type Run, nearest } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { findRun } from "../find-run.ts";
+import { reading } from "../open-runtime.ts";
+import { eventPayload } from "../payload.ts";
 
 export const addSignal: AddCommand = (program, act) => {
   program

@@ -1,9 +1,9 @@
-import type { RunTree } from "../index.ts";
-import { type AddCommand, type Cli, nextCommand } from "./command.ts";
-import { statusText } from "./explain-effect.ts";
-import { findRun } from "./find-run.ts";
-import { parseLimit } from "./ls-query.ts";
-import { reading } from "./open-runtime.ts";
+import type { RunTree } from "../../index.ts";
+import { type AddCommand, type Cli, nextCommand } from "../command.ts";
+import { statusText } from "../explain-effect.ts";
+import { findRun } from "../find-run.ts";
+import { parseLimit } from "../ls-query.ts";
+import { reading } from "../open-runtime.ts";
 
 export const addTree: AddCommand = (program, act) => {
   program

@@ -1,9 +1,9 @@
-import type { AddCommand, Cli } from "./command.ts";
-import { statusText } from "./explain-effect.ts";
-import { findRun } from "./find-run.ts";
-import { moment } from "./moment.ts";
-import { reading } from "./open-runtime.ts";
-import { parsePoint } from "./run-point.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { statusText } from "../explain-effect.ts";
+import { findRun } from "../find-run.ts";
+import { moment } from "../moment.ts";
+import { reading } from "../open-runtime.ts";
+import { parsePoint } from "../run-point.ts";
 
 export const addState: AddCommand = (program, act) => {
   program

@@ -1,11 +1,11 @@
 import { resolve } from "node:path";
-import { isError, type Moved, moveRuns, type Runtime, undoMove } from "../index.ts";
-import type { AddCommand, Cli } from "./command.ts";
-import { findRun } from "./find-run.ts";
-import { reading } from "./open-runtime.ts";
-import { openStore, storePlace, withoutPassword } from "./open-store.ts";
-import { type Problem, problemOf, tell, wrongUse } from "./problem.ts";
-import { runsOf } from "./runs-of.ts";
+import { isError, type Moved, moveRuns, type Runtime, undoMove } from "../../index.ts";
+import type { AddCommand, Cli } from "../command.ts";
+import { findRun } from "../find-run.ts";
+import { reading } from "../open-runtime.ts";
+import { openStore, storePlace, withoutPassword } from "../open-store.ts";
+import { type Problem, problemOf, tell, wrongUse } from "../problem.ts";
+import { runsOf } from "../runs-of.ts";
 
 interface MoveOptions {
   from?: string;
