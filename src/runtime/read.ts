@@ -5,7 +5,7 @@ import type { Json } from "../kernel/json.ts";
 import type { RunState } from "../kernel/run.ts";
 import type { Loaded } from "../kernel/transition.ts";
 import type { Store } from "../kernel/store.ts";
-import { rowOf } from "./tree.ts";
+import { rowOf } from "./runs-of.ts";
 
 /** @throws RUN_NOT_FOUND, RUN_PURGED */
 export async function loadRun(store: Store, runId: string, at?: number): Promise<Loaded> {

@@ -41,7 +41,8 @@ import { EffectSlots } from "./slots.ts";
 import { Snapshots } from "./time-travel/snapshots.ts";
 import { defaultStore, guarded, loopBusyMs, silent } from "./surroundings.ts";
 import { checkTransactional, placeOf } from "./transaction.ts";
-import { type RunTree, rowOf, treeOf } from "./tree.ts";
+import { type RunTree, treeOf } from "./tree.ts";
+import { rowOf } from "./runs-of.ts";
 import { type Verification, verifyRun } from "./verify.ts";
 import { type Run, viewOf } from "./view.ts";
 import { within } from "./within.ts";
@@ -474,7 +475,7 @@ export class Runtime implements AsyncDisposable {
     return { ok: problems.length === 0, problems, ...health };
   }
 
-  /** A run with its children, and theirs, breadth first, `limit` of them in all (default 10,000). @throws RUN_NOT_FOUND */
+  /** A run with its children, and theirs, breadth first, `limit` of them in all (default 10,000). @throws RUN_NOT_FOUND, RUN_PURGED */
   async tree(runId: string, options: { limit?: number } = {}): Promise<RunTree> {
     this.#checkRunning();
     checkOptions(options, ["limit"], "tree()");

@@ -4,7 +4,7 @@ import { equalJson, type Json, parseJson } from "../kernel/json.ts";
 import { decodeRecord, verifyRecord } from "../kernel/record.ts";
 import { decodeState, encodeState, openWaits, rowOf, type RunState } from "../kernel/run.ts";
 import type { Store } from "../kernel/store.ts";
-import { rowOf as storedRow } from "./tree.ts";
+import { rowOf as storedRow } from "./runs-of.ts";
 
 export interface Verification {
   runId: string;

@@ -9,7 +9,7 @@ import type { RunCopy } from "../../kernel/moving.ts";
 import type { SnapshotRow } from "../../kernel/snapshot.ts";
 import type { Store } from "../../kernel/store.ts";
 import { runsOf } from "../runs-of.ts";
-import { rowOf } from "../tree.ts";
+import { rowOf } from "../runs-of.ts";
 import { verifyRun } from "../verify.ts";
 
 /** A store, and where its artifacts have their bytes. */

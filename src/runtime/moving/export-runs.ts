@@ -16,7 +16,7 @@ import type { Store } from "../../kernel/store.ts";
 import { runsOfTree, type Place, recordsOf, rootOf, snapshotsOf } from "./carry.ts";
 import { missing } from "../read.ts";
 import { checkFree, type PortableEntry, type PortableHeader, readPortable, writePortable } from "./portable.ts";
-import { rowOf } from "../tree.ts";
+import { rowOf } from "../runs-of.ts";
 
 export interface Exported {
   runIds: string[];

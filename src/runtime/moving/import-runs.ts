@@ -12,7 +12,7 @@ import type { SnapshotRow } from "../../kernel/snapshot.ts";
 import type { Store } from "../../kernel/store.ts";
 import { ArtifactArrival, checkArrived, isOutage, type Place, saveSnapshots } from "./carry.ts";
 import { type PortableEntry, type PortableHeader, readPortable } from "./portable.ts";
-import { rowOf } from "../tree.ts";
+import { rowOf } from "../runs-of.ts";
 
 export interface Imported {
   runIds: string[];

@@ -18,7 +18,7 @@ import type { RunCopy } from "../../kernel/moving.ts";
 import type { Store } from "../../kernel/store.ts";
 import { ArtifactArrival, checkArrived, runsOfTree, isOutage, recordsOf, rootOf, saveSnapshots, snapshotsOf } from "./carry.ts";
 import { loadRun, missing, stateOf } from "../read.ts";
-import { rowOf } from "../tree.ts";
+import { rowOf } from "../runs-of.ts";
 
 export interface MoveOptions {
   /** Where the artifacts of each side have their bytes, if not in the stores. */

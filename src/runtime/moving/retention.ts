@@ -15,7 +15,7 @@ import { checkNumber } from "../options.ts";
 import { writePortable } from "./portable.ts";
 import { runsOf } from "../runs-of.ts";
 import { scheduleWorkflowId } from "../schedules/workflow.ts";
-import { rowOf } from "../tree.ts";
+import { rowOf } from "../runs-of.ts";
 
 /** Which runs: all conditions hold for the first run of a tree, and its age for every other one too. */
 export interface PurgeQuery {
