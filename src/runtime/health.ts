@@ -1,7 +1,10 @@
 /** One call that says whether everything moves, and if not, what is in the way. */
 import type { Moving } from "../kernel/moving.ts";
-import type { StoreStats } from "../kernel/store.ts";
+import type { StoreStats, Store } from "../kernel/store.ts";
+import type { Clock } from "../kernel/clock.ts";
 import type { RuntimeProblem } from "./events.ts";
+import type { Scheduler, SchedulerOptions } from "./scheduler.ts";
+import { within } from "./within.ts";
 
 export interface Health {
   /** The store answers, this worker's lease holds, nothing is quarantined, and nothing has been due for longer than it may be. */
@@ -50,13 +53,75 @@ export interface Counters {
 }
 
 export const lastErrors = 20;
-export const mostExecuting = 100;
+const mostExecuting = 100;
 
 /** How long the store may take to answer, in milliseconds. */
-export const longestAnswerMs = 5_000;
+const longestAnswerMs = 5_000;
+
+/** A run that has been due for so many polls is overdue. */
+const overduePolls = 5;
+
+/** What health is told of. */
+interface Watched {
+  store: Store;
+  clock: Clock;
+  scheduler: Scheduler;
+  options: Required<SchedulerOptions>;
+  errors: readonly RuntimeProblem[];
+  /** Whether runs are driven in the background. */
+  background: boolean;
+  /** The queues that this process serves. */
+  served: readonly string[];
+}
+
+export async function healthOf({ store, clock, scheduler, options, errors, background, served }: Watched): Promise<Health> {
+  const stats = await within(
+    clock,
+    longestAnswerMs,
+    store.stats().catch(() => undefined),
+  );
+  const now = scheduler.now();
+  const executing = scheduler.drivers
+    .flatMap((driver) =>
+      driver.executing.map(({ effect: { id, type, attempt }, since }) => ({
+        runId: driver.runId,
+        effectId: id,
+        type,
+        attempt,
+        forMs: clock.now() - since,
+      })),
+    )
+    .sort((a, b) => b.forMs - a.forMs)
+    .slice(0, mostExecuting);
+  const moves = await within(
+    clock,
+    longestAnswerMs,
+    store.moves().catch(() => undefined),
+  );
+  const health = {
+    workerId: scheduler.workerId,
+    now,
+    leaseUntil: scheduler.leaseUntil,
+    store: {
+      name: store.name,
+      reachable: stats !== undefined,
+      ...(moves && moves.length > 0 ? { moves } : {}),
+      ...(stats ? { stats } : {}),
+      ...(scheduler.failing ? { failing: { ...scheduler.failing } } : {}),
+      overdueMs: stats?.oldestDueAt === undefined ? 0 : Math.max(0, now - stats.oldestDueAt),
+    },
+    driving: scheduler.drivers.length,
+    concurrency: options.concurrency,
+    executing,
+    counters: { ...scheduler.counters },
+    errors: [...errors],
+  };
+  const problems = problemsOf(health, overduePolls * options.pollMs, background, served);
+  return { ok: problems.length === 0, problems, ...health };
+}
 
 /** @param served The queues that this process serves. */
-export function problemsOf(
+function problemsOf(
   health: Omit<Health, "ok" | "problems">,
   overdueMs: number,
   background: boolean,

@@ -5,18 +5,17 @@ import { systemClock, systemIds } from "../kernel/clock.ts";
 import type { DriveHost } from "../kernel/drive-host.ts";
 import { AbstractRuntimeError, checkOptions, isError, nearest } from "../kernel/errors.ts";
 import { defaultLimits } from "../kernel/execute.ts";
-import { cloneJson, equalJson, type Json } from "../kernel/json.ts";
+import { cloneJson, type Json } from "../kernel/json.ts";
 import { decodeRecord, type LedgerRecord } from "../kernel/record.ts";
 import { isEnded, type RunRow, type RunState, type RunStatus } from "../kernel/run.ts";
 import type { Capability, Loaded, NewRun, QueueLimits } from "../kernel/transition.ts";
 import type { CountBy, RunCount, RunPage, RunQuery } from "../kernel/query.ts";
-import type { Message } from "../kernel/message.ts";
 import type { Moving } from "../kernel/moving.ts";
 import type { Store } from "../kernel/store.ts";
 import type { Anything } from "../kernel/typing.ts";
 import type { Workflow } from "../kernel/workflow.ts";
 import { type ArchivedLedger, writeLedger } from "./moving/archive-ledger.ts";
-import { notWaiting, respondMessage, resumeMessage } from "./answer.ts";
+import { respondMessage, resumeMessage } from "./answer.ts";
 import type { Place } from "./moving/carry.ts";
 import { Changes } from "./changes.ts";
 import { type CheckReport, checkRuns } from "./check.ts";
@@ -27,25 +26,23 @@ import { diffRun, type RunDiff } from "./time-travel/diff.ts";
 import { type Exported, exportRuns } from "./moving/export-runs.ts";
 import { type Imported, importRuns } from "./moving/import-runs.ts";
 import { type Forking, type ForkOptions, forkRun } from "./time-travel/fork.ts";
-import { type Health, lastErrors, longestAnswerMs, mostExecuting, problemsOf } from "./health.ts";
+import { type Health, healthOf, lastErrors } from "./health.ts";
 import { checkNumber, checkWhole, readOptions, readStart, type RuntimeOptions, type StartOptions } from "./options.ts";
 import { type RunPoint, stateAt } from "./time-travel/moments.ts";
-import { keepReferred } from "./referred.ts";
-import { blockedError, elsewhere, isRetried, loadRun, missing, outcomeOf, stateOf } from "./read.ts";
+import { blockedError, isRetried, loadRun, missing, outcomeOf, stateOf } from "./read.ts";
 import { type Replay, type ReplayOptions, replayRun } from "./time-travel/replay.ts";
 import { archiveRuns, type Purged, type PurgeQuery, purgeRuns } from "./moving/retention.ts";
 import { Schedules } from "./schedules/schedules.ts";
 import { Scheduler, type SchedulerOptions } from "./scheduler.ts";
-import { type Sender, sendArchived, sendControl, sendRetry, sendSignal, sendToAll, sentBy, toEach } from "./send.ts";
+import { type Sender, sendAnswer, sendArchived, sendControl, sendRetry, sendSignal, sendToAll, sentBy, toEach } from "./send.ts";
 import { EffectSlots } from "./slots.ts";
 import { Snapshots } from "./time-travel/snapshots.ts";
 import { defaultStore, guarded, loopBusyMs, silent } from "./surroundings.ts";
 import { checkTransactional, placeOf } from "./transaction.ts";
 import { type RunTree, treeOf } from "./tree.ts";
-import { rowOf } from "./runs-of.ts";
 import { type Verification, verifyRun } from "./verify.ts";
 import { type Run, viewOf } from "./view.ts";
-import { within } from "./within.ts";
+import { checkSame } from "./same-start.ts";
 
 /** The run, with vars and output in the workflow's types. */
 export type RunOf<W> = W extends Workflow<infer Vars, infer Output, Anything> ? Run<Vars, Output> : Run;
@@ -248,7 +245,7 @@ export class Runtime implements AsyncDisposable {
     return this.#holding(async () => {
       const result = await this.#scheduler.begin(begun, options.runId !== undefined, () => this.#started([begun]));
       if (result === false) {
-        await this.#checkSame(begun);
+        await checkSame(this.store, begun);
         const driven = await (this.#scheduler.driving(runId) ?? this.#scheduler.claim(runId));
         return (driven ? await this.get(runId) : await this.#undriven(runId)) as RunOf<W>;
       }
@@ -290,7 +287,7 @@ export class Runtime implements AsyncDisposable {
     const from = sentBy(options.actorId);
     const { state, loaded } = await this.#restored(runId);
     const message = await respondMessage(state, loaded.mail, payload, this.#host.limits);
-    await this.#deliver({ ...message, ...from }, options.transaction);
+    await sendAnswer(this.#sender, { ...message, ...from }, options.transaction, async () => (await this.#restored(runId)).state);
   }
 
   /** Answers the wait named. As `respond`. @throws Also WAIT_KEY_MISMATCH. */
@@ -302,7 +299,7 @@ export class Runtime implements AsyncDisposable {
     const from = sentBy(answer.actorId);
     const { state, loaded } = await this.#restored(runId);
     const message = await resumeMessage(state, loaded.mail, answer.waitKey, answer.payload ?? null, this.#host.limits);
-    await this.#deliver({ ...message, ...from }, answer.transaction);
+    await sendAnswer(this.#sender, { ...message, ...from }, answer.transaction, async () => (await this.#restored(runId)).state);
   }
 
   // ---- Messages ----------------------------------------------------------------------------------------------------
@@ -427,52 +424,15 @@ export class Runtime implements AsyncDisposable {
   /** Whether everything moves, and what is in the way. Never rejects for a store that cannot be reached. */
   async health(): Promise<Health> {
     this.#checkRunning();
-    const { store } = this;
-    const { clock } = this.#host;
-    const stats = await within(
-      clock,
-      longestAnswerMs,
-      store.stats().catch(() => undefined),
-    );
-    const now = this.#scheduler.now();
-    const executing = this.#scheduler.drivers
-      .flatMap((driver) =>
-        driver.executing.map(({ effect: { id, type, attempt }, since }) => ({
-          runId: driver.runId,
-          effectId: id,
-          type,
-          attempt,
-          forMs: clock.now() - since,
-        })),
-      )
-      .sort((a, b) => b.forMs - a.forMs)
-      .slice(0, mostExecuting);
-    const moves = await within(
-      clock,
-      longestAnswerMs,
-      store.moves().catch(() => undefined),
-    );
-    const health = {
-      workerId: this.#scheduler.workerId,
-      now,
-      leaseUntil: this.#scheduler.leaseUntil,
-      store: {
-        name: store.name,
-        reachable: stats !== undefined,
-        ...(moves && moves.length > 0 ? { moves } : {}),
-        ...(stats ? { stats } : {}),
-        ...(this.#scheduler.failing ? { failing: { ...this.#scheduler.failing } } : {}),
-        overdueMs: stats?.oldestDueAt === undefined ? 0 : Math.max(0, now - stats.oldestDueAt),
-      },
-      driving: this.#scheduler.drivers.length,
-      concurrency: this.#options.concurrency,
-      executing,
-      counters: { ...this.#scheduler.counters },
-      errors: [...this.#errors],
-    };
-    const served = Object.keys(this.#queues);
-    const problems = problemsOf(health, overduePolls * this.#options.pollMs, this.#background, served);
-    return { ok: problems.length === 0, problems, ...health };
+    return healthOf({
+      store: this.store,
+      clock: this.#host.clock,
+      scheduler: this.#scheduler,
+      options: this.#options,
+      errors: this.#errors,
+      background: this.#background,
+      served: Object.keys(this.#queues),
+    });
   }
 
   /** A run with its children, and theirs, breadth first, `limit` of them in all (default 10,000). @throws RUN_NOT_FOUND, RUN_PURGED */
@@ -798,41 +758,11 @@ export class Runtime implements AsyncDisposable {
   async #create(begun: Begun, transaction?: unknown): Promise<void> {
     const place = placeOf(this.store, transaction, "start({ transaction })");
     const [created] = await place.create([begun]);
-    if (!created) await this.#checkSame(begun, place);
+    if (!created) await checkSame(this.store, begun, place);
     // Until it is committed there is nothing to tell of; then the store tells of it.
     if (transaction !== undefined) return;
     if (created) this.#started([begun]);
     this.#scheduler.look();
-  }
-
-  /**
-   * Of a run whose first records were archived, vars are not compared.
-   *
-   * @throws RUN_EXISTS unless the stored run began like this one; RUN_MOVED, RUN_PURGED
-   */
-  async #checkSame(begun: Begun, from: Pick<Store, "records"> = this.store): Promise<void> {
-    const { runId } = begun.row;
-    const row = await rowOf(this.store, runId);
-    if (row?.moving) throw new AbstractRuntimeError("RUN_MOVED", { runId, to: row.moving.to, phase: row.moving.phase });
-    const [stored] = await from.records(runId, 0, 1).catch((error: unknown) => {
-      if (!isError(error, "RECORDS_ARCHIVED")) throw error;
-      return ["archived" as const];
-    });
-    if (stored === "archived" && row?.workflowId === begun.row.workflowId) return;
-    if (stored === "archived") throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: `workflow "${row?.workflowId}"` });
-    if (!stored) throw await missing(this.store, runId);
-    const first = decodeRecord(runId, stored);
-    if (first.kind === "run_restored")
-      throw new AbstractRuntimeError("RUN_EXISTS", {
-        runId,
-        problem: "a state that was made elsewhere: it was forked or imported",
-      });
-    if (first.kind !== "run_started")
-      throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq: 0, problem: "the run does not begin with its start" });
-    if (first.data.workflowId !== begun.state.workflowId)
-      throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: `workflow "${first.data.workflowId}"` });
-    if (!equalJson(first.data.vars, begun.state.vars))
-      throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "other vars" });
   }
 
   #checkQueue(queue: string): void {
@@ -841,28 +771,6 @@ export class Runtime implements AsyncDisposable {
     const suggestion = nearest(String(queue), known);
     const problem = `there is no queue "${String(queue)}" (known: ${known.join(", ") || "none"}): name it in createRuntime({ queues })`;
     throw new AbstractRuntimeError("INVALID_OPTION", { option: "queue", problem, ...(suggestion ? { suggestion } : {}) });
-  }
-
-  async #deliver(answer: Message, transaction: unknown): Promise<void> {
-    const { runId, key: waitKey } = answer;
-    await keepReferred(this.#host, [runId], answer.payload, transaction);
-    const place = placeOf(this.store, transaction, "respond({ transaction })");
-    const [delivery] = await place.deliver([answer], this.#host.limits.mailboxMessages);
-    switch (delivery?.kind) {
-      case "stored":
-        return transaction === undefined ? this.#scheduler.delivered(runId, delivery.holder) : undefined;
-      case "duplicate":
-        throw new AbstractRuntimeError("ALREADY_ANSWERED", { runId, waitKey });
-      case "full":
-        throw new AbstractRuntimeError("MAILBOX_FULL", { runId, limit: delivery.limit });
-      case "moved":
-        throw await elsewhere(this.store, runId, delivery.to);
-      default: {
-        // It moved on between the look and the delivery.
-        const { state } = await this.#restored(runId);
-        throw notWaiting(state, state.answered?.includes(waitKey) ? waitKey : undefined);
-      }
-    }
   }
 
   async #restored(runId: string): Promise<{ state: RunState; loaded: Loaded }> {
@@ -907,5 +815,3 @@ function moveOf({ to, phase }: Moving): Pick<Moving, "to" | "phase"> {
 const live: readonly RunStatus[] = ["running", "waiting"];
 /** What says that a run is not any more what a query found. */
 const moved = ["RUN_ENDED", "RUN_NOT_FOUND", "RUN_PURGED", "NOT_FAILED", "RETRY_REFUSED"] as const;
-/** A run that has been due for so many polls is overdue. */
-const overduePolls = 5;

@@ -13,6 +13,7 @@ import { elsewhere, missing } from "./read.ts";
 import { keepReferred } from "./referred.ts";
 import { runsOf } from "./runs-of.ts";
 import { placeOf } from "./transaction.ts";
+import { notWaiting } from "./answer.ts";
 
 /** Where messages go out. */
 export interface Sender {
@@ -99,6 +100,29 @@ export async function sendToAll(
   // All the others were reached: sent again with the same id, it finds those that are left.
   if (refused) throw refused;
   return reached;
+}
+
+/**
+ * The answer to a wait.
+ *
+ * @param stateNow The run as it is once the answer was refused: it moved on between the look and the delivery.
+ * @throws ALREADY_ANSWERED, NOT_WAITING, MAILBOX_FULL, RUN_MOVED
+ */
+export async function sendAnswer(
+  { host, delivered }: Sender,
+  answer: Message,
+  transaction: unknown,
+  stateNow: () => Promise<RunState>,
+): Promise<void> {
+  const { runId, key: waitKey } = answer;
+  await keepReferred(host, [runId], answer.payload, transaction);
+  const place = placeOf(host.store, transaction, "respond({ transaction })");
+  const [delivery] = await place.deliver([answer], host.limits.mailboxMessages);
+  if (delivery?.kind === "stored") return transaction === undefined ? delivered(runId, delivery.holder) : undefined;
+  if (delivery?.kind === "duplicate") throw new AbstractRuntimeError("ALREADY_ANSWERED", { runId, waitKey });
+  if (delivery?.kind === "full" || delivery?.kind === "moved") throw await refusal(host.store, runId, delivery);
+  const state = await stateNow();
+  throw notWaiting(state, state.answered?.includes(waitKey) ? waitKey : undefined);
 }
 
 /** A command to a live run. @throws RUN_NOT_FOUND, RUN_ENDED */
