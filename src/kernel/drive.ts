@@ -43,6 +43,7 @@ import {
   isDecided,
   joinDrafts,
   messageDrafts,
+  notBegun,
   type Outcome,
   outcomeDrafts,
   type PlanContext,
@@ -51,9 +52,10 @@ import {
 } from "./step.ts";
 import type { Blocked, Lease, Loaded } from "./transition.ts";
 import type { Mail } from "./message.ts";
-import type { Store } from "./store.ts";
 import type { Workflow } from "./workflow.ts";
 import { type AppendOptions, Writer } from "./write.ts";
+import { transact, type Transacting } from "./transact.ts";
+import { nextMoment, soonest, type Timing } from "./soon.ts";
 
 export interface DriveResult {
   state: RunState;
@@ -62,16 +64,8 @@ export interface DriveResult {
   blocked?: Blocked;
 }
 
-/** A backoff shorter than this is waited out here; a longer one parks the run. */
-const inProcessMs = 1_000;
 /** Time for a handler to answer an aborted signal before its outcome is called uncertain. */
 const cancelGraceMs = 5_000;
-const notBegun: Outcome = {
-  kind: "failed",
-  error: { name: "Error", message: "the run was cancelled before it was begun" },
-  retryable: false,
-};
-
 export class Driver {
   readonly #host: DriveHost;
   readonly #lease: Lease;
@@ -653,73 +647,34 @@ export class Driver {
     }
     if (this.#executions.size > 0) this.#sendAhead();
     // What has settled already is recorded first.
-    return transactional && !this.#executions.hasSettled ? this.#transact(...transactional) : undefined;
+    return transactional && !this.#executions.hasSettled ? transact(this.#transacting, ...transactional) : undefined;
   }
 
-  /**
-   * Executes an effect in a transaction of the store, which holds the record of its outcome too (D5). Whatever keeps it from that rolls
-   * everything back: then the attempt has failed, and certainly did nothing.
-   */
-  async #transact(effect: OpenEffect, definition: EffectDefinition): Promise<"recorded"> {
-    const { store } = this.#host;
-    // What began beside it may have been appended since the barrier.
-    await this.#flush();
-    const rolledBack = new Error("It was rolled back.");
-    let failed: Outcome | undefined;
-    const rollBack = (outcome: Outcome): never => {
-      failed = outcome;
-      throw rolledBack;
+  /** D5. */
+  get #transacting(): Transacting {
+    const driver = this;
+    return {
+      store: this.#host.store,
+      executions: this.#executions,
+      get state() {
+        return driver.#state;
+      },
+      get hasNews() {
+        return driver.#mailHint;
+      },
+      get wake() {
+        return driver.#wake;
+      },
+      set wake(wake) {
+        driver.#wake = wake;
+      },
+      lookForMail: () => this.#lookForMail(),
+      flush: () => this.#flush(),
+      checkWhole: () => this.#checkWhole(),
+      record: (effect, outcome) => this.#recordOutcome(effect, outcome),
+      handOver: () => this.#writer.handOver({ release: false, mailSeen: this.#inbox.seen }),
+      cancelled: () => this.#cancelled(),
     };
-    const fail = (error: unknown): never => rollBack({ kind: "failed", error: errorData(error), retryable: false });
-    let durable = (): void => undefined;
-    let cancelled = false;
-    let over = false;
-    const transacting = (store.transact as NonNullable<Store["transact"]>)(async (transaction, commit) => {
-      this.#checkWhole();
-      if (cancelled) rollBack(notBegun);
-      const outcome = await this.#executions.perform(effect, definition, this.#state, transaction);
-      this.#checkWhole();
-      if (outcome.kind !== "completed" && outcome.kind !== "waiting") return rollBack(outcome);
-      // Asked before anything is appended: the handler may have ended the transaction, and would do so again.
-      await commit([]).catch((error: unknown) => {
-        throw isError(error, "TRANSACTION_INVALID") ? fail(error) : error;
-      });
-      try {
-        this.#recordOutcome(effect, outcome);
-      } catch (error) {
-        return fail(error);
-      }
-      const handed = this.#writer.handOver({ release: false, mailSeen: this.#inbox.seen });
-      durable = handed.durable;
-      return commit([handed.transition]);
-    }).finally(() => {
-      over = true;
-      this.#wake?.();
-    });
-    // Heard of below, unless the driver leaves before.
-    transacting.catch(() => undefined);
-    while (!over) {
-      this.#checkWhole();
-      if (this.#mailHint) {
-        const mail = await this.#lookForMail();
-        cancelled ||= mail.some(({ kind, key }) => kind === "control" && key === "cancel");
-        if (cancelled) this.#executions.abort(effect.id, this.#cancelled(), 0);
-      } else {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-      }
-    }
-    this.#wake = undefined;
-    try {
-      await transacting;
-      durable();
-    } catch (error) {
-      // Where the store failed, it is not the attempt that did: whoever comes next makes it again.
-      if (!failed || error !== rolledBack) throw error;
-      this.#executions.settle(effect.id, failed);
-    }
-    return "recorded";
   }
 
   #checkWhole(): void {
@@ -764,42 +719,20 @@ export class Driver {
   /** The next moment that is worth waiting for here rather than parking. */
   #soon(): number | undefined {
     if (this.#stopping || this.#state.paused || isWindingUp(this.#state)) return undefined;
-    let soon: number | undefined;
-    for (const effect of this.#state.open.values()) {
-      const at = this.#soonFor(effect);
-      if (at !== undefined && (soon === undefined || at < soon)) soon = at;
-    }
-    return soon;
+    return soonest(this.#state, this.#timing);
   }
 
-  #soonFor(effect: OpenEffect): number | undefined {
-    const now = this.#host.now();
-    if (effect.phase === "backing_off" && (effect.retryAt as number) - now < inProcessMs)
-      return this.#waitsForSlot(effect) || isDecided(this.#state, effect) ? undefined : effect.retryAt;
-    // The ends of its children come close together: loading the state for each of them would cost more than staying.
+  get #timing(): Timing {
     const lingersUntil = this.#lastMemberAt + (this.#host.lingerMs ?? 0);
-    const gathers = effect.window !== undefined || effect.type === "join";
-    return gathers && effect.phase !== "failed" && now < lingersUntil ? lingersUntil : undefined;
-  }
-
-  /** What is due and was not begun is begun when there is a slot. */
-  #waitsForSlot({ phase, retryAt }: OpenEffect): boolean {
-    return this.#queued && phase === "backing_off" && (retryAt as number) <= this.#host.now();
+    return { now: this.#host.now(), lingersUntil, lacksSlot: this.#queued };
   }
 
   /** Waits for an outcome, a message, or the next moment. What is appended goes out first (D3). */
   async #pause(): Promise<void> {
     this.#sendAhead();
     const now = this.#host.now();
-    let next = this.#soon();
-    if (!this.#stopping && !this.#state.paused && !isWindingUp(this.#state)) {
-      for (const effect of this.#state.open.values()) {
-        const { phase, retryAt, wait } = effect;
-        const at = phase === "backing_off" ? retryAt : wait?.until;
-        if (at === undefined || phase === "failed" || (next !== undefined && at >= next)) continue;
-        if (!this.#waitsForSlot(effect) && !isDecided(this.#state, effect)) next = at;
-      }
-    }
+    const isResting = this.#stopping || this.#state.paused || isWindingUp(this.#state);
+    const next = isResting ? undefined : nextMoment(this.#state, this.#timing);
     if (this.#executions.hasSettled || this.#mailHint || this.#slotFreed || this.#writer.broken) {
       this.#slotFreed = false;
       return;

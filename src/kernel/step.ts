@@ -43,6 +43,12 @@ export type Outcome =
   /** May have happened. */
   | { kind: "uncertain"; reason: string; error?: ErrorData };
 
+export const notBegun: Outcome = {
+  kind: "failed",
+  error: { name: "Error", message: "the run was cancelled before it was begun" },
+  retryable: false,
+};
+
 /** What a plan needs to be understood. */
 export interface PlanContext {
   runId: string;
