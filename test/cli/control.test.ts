@@ -2,6 +2,7 @@
 import { createRuntime, type Runtime, type Workflow } from "abstractruntime";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually } from "../eventually.ts";
 import { CommandLine, fixture, key } from "./command-line.ts";
 import * as states from "./fixtures/states.ts";
 import { heard } from "./heard.ts";
@@ -82,8 +83,7 @@ test("a run that no worker drives is cancelled at once, and its children with it
   await within(
     async (runtime) => {
       await runtime.run("grandparent", { runId: "cancelled-1" });
-      while ((await runtime.list({ workflowId: "asking", status: "waiting" })).runs.length === 0)
-        await new Promise((resolve) => setTimeout(resolve, 20));
+      await eventually(() => runtime.count({ workflowId: "asking", status: "waiting" }));
     },
     { scheduler: true, queues: { family: {} } },
   );
@@ -221,10 +221,7 @@ test("tree draws a run with those that it started", async () => {
     async (runtime) => {
       await runtime.run("parent", { runId: "root" });
       await runtime.run("fanning", { runId: "fan" });
-      for (;;) {
-        if ((await runtime.list({ parentRunId: "fan", status: "waiting" })).runs.length === 2) break;
-        await new Promise((resolve) => setTimeout(resolve, 20));
-      }
+      await eventually(async () => (await runtime.count({ parentRunId: "fan", status: "waiting" })) === 2);
     },
     { scheduler: true },
   );

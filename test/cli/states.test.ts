@@ -2,6 +2,7 @@
 import { createRuntime, defineWorkflow, complete, type Runtime, type Workflow } from "abstractruntime";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually } from "../eventually.ts";
 import { CommandLine, fixture } from "./command-line.ts";
 import * as states from "./fixtures/states.ts";
 import { heard } from "./heard.ts";
@@ -62,13 +63,8 @@ beforeAll(async () => {
   await within({ scheduler: true }, async (runtime) => {
     for (const id of driven) await runtime.run(id, { runId: id });
     await runtime.run("fanning", { runId: "fanning" });
-    for (;;) {
-      const { runs } = await runtime.list({ parentRunId: "fanning", status: "waiting" });
-      if (runs.length === 2) break;
-      await new Promise((resolve) => setTimeout(resolve, 20));
-    }
-    for (const id of ["disappointed", "parent"])
-      while ((await runtime.get(id)).status === "running") await new Promise((resolve) => setTimeout(resolve, 20));
+    await eventually(async () => (await runtime.count({ parentRunId: "fanning", status: "waiting" })) === 2);
+    for (const id of ["disappointed", "parent"]) await eventually(async () => (await runtime.get(id)).status !== "running");
     await runtime.result("disappointed").catch(() => undefined);
   });
 });

@@ -8,6 +8,7 @@ import { createRuntime, type Runtime } from "abstractruntime";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { filesStore } from "abstractruntime/files";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { eventually } from "../eventually.ts";
 import { failing, gated, work } from "./fixtures/work.ts";
 import { dropSchema, newSchema, serverUrl } from "../stores/postgres-server.ts";
 import { storeAt } from "../stores/user-database.ts";
@@ -93,21 +94,14 @@ function seen(): Seen[] {
     .map((line) => JSON.parse(line) as Seen);
 }
 
-async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const stuckAt = performance.now() + 40_000; !(await holds()); ) {
-    if (performance.now() > stuckAt) throw new Error(`It did not come to it: ${holds}`);
-    await new Promise((wake) => setTimeout(wake, 10));
-  }
-}
-
 test("two workers share the runs of a file; when one is killed, the other finishes all of them", async () => {
   const [victim, heir] = [inFile("--concurrency", "10"), inFile("--concurrency", "10")];
   await Promise.all([victim.says(/^Worker .+ drives failing, gated, work in sqlite:runs\.db\./), heir.says(/^Worker /)]);
   const runIds = Array.from({ length: 60 }, (_, i) => `run-${i}`);
   for (const runId of runIds) await runtime.start(work, { runId });
-  await until(() => new Set(seen().map(({ pid }) => pid)).size === 2 && seen().length > 40);
+  await eventually(() => new Set(seen().map(({ pid }) => pid)).size === 2 && seen().length > 40);
   expect(await victim.end("SIGKILL")).toEqual({ code: null, signal: "SIGKILL" });
-  await until(async () => (await runtime.list({ status: ["running", "waiting"] })).runs.length === 0);
+  await eventually(async () => (await runtime.list({ status: ["running", "waiting"] })).runs.length === 0);
 
   for (const runId of runIds) {
     expect(await runtime.get(runId)).toMatchObject({ status: "completed", output: 5 });
@@ -120,14 +114,14 @@ test("two workers share the runs of a file; when one is killed, the other finish
   }
   expect(new Set(seen().map(({ key }) => key)).size).toBe(300);
   // What is committed is seen here before the line that says so.
-  for (const end of ["completed run-0 ", "completed run-59 "]) await until(() => (victim.out + heir.out).includes(end));
+  for (const end of ["completed run-0 ", "completed run-59 "]) await eventually(() => (victim.out + heir.out).includes(end));
   expect(await heir.end("SIGTERM")).toEqual({ code: 0, signal: null });
 }, 90_000);
 
 test("a worker that is stopped lets finish what is under way, and says so", async () => {
   const worker = inFile();
   await runtime.start(gated, { runId: "held" });
-  await until(() => seen().length === 1);
+  await eventually(() => seen().length === 1);
   worker.kill("SIGTERM");
   await worker.says(/Stopping: what is under way gets up to 10 seconds to finish\. Ctrl-C again ends it at once\./);
   writeFileSync(join(directory, "seen.gate"), "");
@@ -141,7 +135,7 @@ test("a worker that is stopped lets finish what is under way, and says so", asyn
 test("a second signal ends it at once, and another worker goes on with its runs", async () => {
   const worker = inFile("--drain", "60");
   await runtime.start(gated, { runId: "held" });
-  await until(() => seen().length === 1);
+  await eventually(() => seen().length === 1);
   worker.kill("SIGINT");
   await worker.says(/up to 60 seconds/);
   expect(await worker.end("SIGINT")).toEqual({ code: null, signal: "SIGINT" });
@@ -173,7 +167,7 @@ test("it says how runs end: in lines, as JSON, or only where that is not well", 
   const quiet = inFile("--quiet");
   await runtime.start(work, { runId: "three" });
   await runtime.start(failing, { runId: "worse" });
-  await until(async () => (await runtime.get("three")).status === "completed");
+  await eventually(async () => (await runtime.get("three")).status === "completed");
   await quiet.says(/failed worse/);
   await quiet.end("SIGTERM");
   expect(quiet.out).not.toContain("three");

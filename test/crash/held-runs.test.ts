@@ -3,7 +3,7 @@ import { createRuntime, defineEffect, defineWorkflow, complete, type Store } fro
 import { memoryStore } from "abstractruntime/memory";
 import { expect, test } from "vitest";
 import { type Fault, faultyStore } from "../../src/testing/faulty-store.ts";
-import { eventually } from "./processes.ts";
+import { eventually } from "../eventually.ts";
 import { fastClock } from "./workload.ts";
 
 const clock = fastClock(100);

@@ -99,16 +99,3 @@ export function scratch(): { path: string } & Disposable {
   const path = mkdtempSync(join(tmpdir(), "crash-"));
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
 }
-
-/** Looks now and then until `look` gives something. @throws After `withinMs`. */
-export async function eventually<T>(
-  look: () => T | undefined | false | Promise<T | undefined | false>,
-  withinMs = 20_000,
-): Promise<T> {
-  for (const until = performance.now() + withinMs; ; ) {
-    const found = await look();
-    if (found !== undefined && found !== false) return found;
-    if (performance.now() > until) throw new Error(`Not within ${withinMs} ms: ${look}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}

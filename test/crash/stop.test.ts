@@ -5,7 +5,8 @@ import { sqliteStore } from "abstractruntime/sqlite";
 import { describe, expect, test } from "vitest";
 import { faultyStore } from "../../src/testing/faulty-store.ts";
 import { checkRun } from "./invariants.ts";
-import { eventually, liveRuns, observer, Peer, scratch, startsByKey } from "./processes.ts";
+import { eventually } from "../eventually.ts";
+import { liveRuns, observer, Peer, scratch, startsByKey } from "./processes.ts";
 import { carryOut, fastClock, fileOutside, memoryOutside, schedulerOptions, workflowsOf, workloads } from "./workload.ts";
 
 test.each(["SIGTERM", "SIGINT"] as const)(

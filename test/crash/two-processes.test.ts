@@ -3,7 +3,8 @@
 import { expect, test } from "vitest";
 import { mixedOutputs } from "./mixed.ts";
 import type { Report } from "./peer.ts";
-import { eventually, liveRuns, observer, Peer, scratch, startsByKey } from "./processes.ts";
+import { eventually } from "../eventually.ts";
+import { liveRuns, observer, Peer, scratch, startsByKey } from "./processes.ts";
 import { fileOutside } from "./workload.ts";
 
 const runsInAll = 200;
