@@ -101,14 +101,16 @@ export type {
 } from "./kernel/artifact.ts";
 export type { Artifacts, LoadedArtifact } from "./artifacts/artifacts.ts";
 export type { Swept } from "./artifacts/sweep.ts";
-export type { ArtifactRow, BlobStore } from "./kernel/artifact-row.ts";
+export type { ArtifactQuery, ArtifactRow, BlobStore } from "./kernel/artifact-row.ts";
 
 // Stores
-export type { Blocked, QueueLimits } from "./kernel/transition.ts";
-export type { CountBy, ListedRun, RunCount, RunPage, RunQuery } from "./kernel/query.ts";
-export type { Moving } from "./kernel/moving.ts";
+export type { Blocked, Capability, CounterChange, Lease, Loaded, NewRun, QueueLimits, Transition } from "./kernel/transition.ts";
+export type { CountBy, ListedRun, RunCount, RunPage, RunQuery, Scalar } from "./kernel/query.ts";
+export type { Moving, RunCopy, Tombstone } from "./kernel/moving.ts";
 export type { SnapshotQuery, SnapshotRow } from "./kernel/snapshot.ts";
 export type { Store, StoreStats } from "./kernel/store.ts";
+export type { Checkpoint } from "./kernel/checkpoint.ts";
+export type { Delivery, Letter, Mail, Message, MessageKind } from "./kernel/message.ts";
 
 // Actors
 export { ActorFingerprint } from "./python/fingerprint.ts";
