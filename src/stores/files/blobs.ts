@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { Clock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { BlobStore } from "../../kernel/artifact-row.ts";
-import { storeError } from "../sqlite/errors.ts";
+import { fileError } from "../file-errors.ts";
 import { type FileSystem, isMissing, syncDirectory } from "./journal.ts";
 import { idOf, nameOf } from "./names.ts";
 
@@ -102,7 +102,7 @@ export class FileBlobs implements BlobStore {
     try {
       return await action();
     } catch (error) {
-      throw storeError(error, this.name);
+      throw fileError(error, this.name);
     }
   }
 

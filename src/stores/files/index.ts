@@ -14,7 +14,7 @@ import { checkOptions } from "../../kernel/errors.ts";
 import type { Store } from "../../kernel/store.ts";
 import { prepareDirectory } from "../directory.ts";
 import { MemoryStore } from "../memory/index.ts";
-import { storeError } from "../sqlite/errors.ts";
+import { fileError } from "../file-errors.ts";
 import { type FileSystem, Journal } from "./journal.ts";
 import { FilesKeeper } from "./keeper.ts";
 import { lock } from "./lock.ts";
@@ -53,6 +53,6 @@ export async function openFiles(
   } catch (error) {
     await journal?.close();
     unlock?.();
-    throw storeError(error, name);
+    throw fileError(error, name);
   }
 }

@@ -14,7 +14,7 @@ import { dirname, join } from "node:path";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { parseJson } from "../../kernel/json.ts";
 import { sha256 } from "../../kernel/record.ts";
-import { storeError } from "../sqlite/errors.ts";
+import { fileError } from "../file-errors.ts";
 
 /** The part of node:fs that is used. Replaced by tests in which it fails. */
 export type FileSystem = Pick<
@@ -446,7 +446,7 @@ export class Journal {
     try {
       action();
     } catch (error) {
-      throw storeError(error, this.store);
+      throw fileError(error, this.store);
     }
   }
 }

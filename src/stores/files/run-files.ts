@@ -11,7 +11,7 @@
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
-import { storeError } from "../sqlite/errors.ts";
+import { fileError } from "../file-errors.ts";
 import type { Ledger, Run } from "../memory/contents.ts";
 import { type Change, isMissing, type Journal } from "./journal.ts";
 import { nameOf } from "./names.ts";
@@ -275,7 +275,7 @@ export class RunFiles implements Ledger {
       return action();
     } catch (error) {
       if (isMissing(error)) return undefined;
-      throw storeError(error, this.#journal.store);
+      throw fileError(error, this.#journal.store);
     }
   }
 

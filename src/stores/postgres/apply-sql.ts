@@ -10,6 +10,7 @@ import { endingSql } from "./apply-ending-sql.ts";
 import { createSql, messageSql, releaseSql } from "./apply-message-sql.ts";
 import { applyParameters, lockTimeoutMs } from "./apply-parameters.ts";
 import { checkSql, finishSql, writeSql } from "./apply-transition-sql.ts";
+import { serverNow } from "./moment-sql.ts";
 
 /** A function that is new for every change of its text, so that workers of two versions share a store. */
 export const applySql = `
@@ -22,7 +23,7 @@ SET plan_cache_mode = force_generic_plan
 AS $apply$
 #variable_conflict use_column
 DECLARE
-  moment constant bigint := coalesce(p_now, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint);
+  moment constant bigint := coalesce(p_now, ${serverNow});
   slots constant int := coalesce(array_length(s_id, 1), 0);
   c_run bigint[] := array_fill(NULL::bigint, ARRAY[slots]);
   c_queue text[] := array_fill(NULL::text, ARRAY[slots]);

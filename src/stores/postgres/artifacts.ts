@@ -6,6 +6,7 @@ import { pageSize } from "../paging.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { decode, decoded, encode, jsonOf } from "./encode.ts";
 import { Filter } from "./filters.ts";
+import { momentOr } from "./moment-sql.ts";
 
 /** How long an artifact is kept, and by whom. */
 interface Keep {
@@ -25,8 +26,6 @@ interface ArtifactTableRow {
 
 const columns = `a.id, a.size_bytes, a.content_type, a.created_at, a.blob,
   (SELECT coalesce(json_object_agg(t.name, t.value), '{}')::text FROM ~artifact_tags t WHERE t.id = a.id) AS tags`;
-
-const moment = (place: string): string => `coalesce(${place}, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)`;
 
 /** In a transaction. @throws RUN_NOT_FOUND */
 export async function putArtifact(
@@ -66,7 +65,7 @@ async function keep(
   run: number | undefined,
   pinMs: number,
 ): Promise<ArtifactRow | undefined> {
-  const pin = `UPDATE ~artifacts SET pinned_until = greatest(pinned_until, ${moment("$2::bigint")} + $3::bigint) WHERE id = $1`;
+  const pin = `UPDATE ~artifacts SET pinned_until = greatest(pinned_until, ${momentOr("$2::bigint")} + $3::bigint) WHERE id = $1`;
   await statements.rows(client, pin, [encode(id), now, pinMs]);
   const hold = "INSERT INTO ~artifact_runs SELECT $1, id FROM ~artifacts WHERE id = $2 ON CONFLICT DO NOTHING";
   if (run !== undefined) await statements.rows(client, hold, [run, encode(id)]);
@@ -97,7 +96,7 @@ export async function sweepArtifacts(
   limit: number,
   id?: string,
 ): Promise<ArtifactRow[]> {
-  const which = id === undefined ? `a.pinned_until <= ${moment("$1::bigint")}` : "a.id = $1";
+  const which = id === undefined ? `a.pinned_until <= ${momentOr("$1::bigint")}` : "a.id = $1";
   const sql = `SELECT ${columns} FROM ~artifacts a WHERE a.runs = 0 AND ${which} ORDER BY a.pinned_until LIMIT $2 FOR UPDATE OF a SKIP LOCKED`;
   const swept = await statements.rows<ArtifactTableRow>(client, sql, [id === undefined ? now : encode(id), limit]);
   const json = jsonOf(swept.map((row) => row.id));

@@ -4,6 +4,7 @@ import type { BlobStore } from "../../kernel/artifact-row.ts";
 import { piecesOf } from "../pieces.ts";
 import type { PooledClient, Row, Statements } from "./connection.ts";
 import { encode } from "./encode.ts";
+import { momentOr } from "./moment-sql.ts";
 
 /** One piece is sent in a few milliseconds. */
 export const pieceBytes = 512 * 1024;
@@ -16,7 +17,7 @@ export interface BlobAccess {
   run<T>(work: (client: PooledClient) => Promise<T>): Promise<T>;
 }
 
-const moment = "coalesce($2::bigint, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
+const moment = momentOr("$2::bigint");
 
 export class PostgresBlobs implements BlobStore {
   readonly name: string;

@@ -1,6 +1,7 @@
 /** The function that gives runs to a worker. */
 import { keepWorker } from "./free-sql.ts";
 import { claimer, free, heldOf, keysOf, liftable, mostPassed, opensAt, queueState, readLanes, settings } from "./lanes-sql.ts";
+import { serverNow } from "./moment-sql.ts";
 
 /**
  * Leases runs to a worker. Those that are due are found at the heads of its lanes, in order; rows that others have locked are
@@ -13,7 +14,7 @@ LANGUAGE plpgsql ${settings}
 AS $claim$
 #variable_conflict use_column
 DECLARE
-  moment constant bigint := coalesce(p_now, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint);
+  moment constant bigint := coalesce(p_now, ${serverNow});
   ${queueState}
   one record;
   expired text;

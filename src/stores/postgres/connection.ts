@@ -5,6 +5,7 @@
 import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
 import { sha256 } from "../../kernel/record.ts";
 import { decode } from "./encode.ts";
+import { serverNow } from "./moment-sql.ts";
 
 /** What this store needs of a client of `pg`. */
 export interface PostgresClient {
@@ -95,7 +96,7 @@ export class Statements {
   /** What `clock` says, or the server. */
   async now(client: PostgresClient, now: number | undefined): Promise<number> {
     if (now !== undefined) return now;
-    const sql = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now";
+    const sql = `SELECT ${serverNow} AS now`;
     return (await this.rows(client, sql))[0]?.now as number;
   }
 

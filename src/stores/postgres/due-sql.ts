@@ -12,6 +12,7 @@ import {
   readLanes,
   settings,
 } from "./lanes-sql.ts";
+import { serverNow } from "./moment-sql.ts";
 
 /** When \`claim\` would give this worker something: a run is due, a holder expires, or a block gives way to it. */
 export const nextDueSql = `
@@ -27,7 +28,7 @@ DECLARE
   passed int;
   plain int[] := '{}';
 BEGIN
-  moment := coalesce(p_now, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint);
+  moment := coalesce(p_now, ${serverNow});
   SELECT count INTO block_count FROM ~blocks;
   ${readLanes}
   FOR i IN 1 .. coalesce(array_length(l_lane, 1), 0) LOOP

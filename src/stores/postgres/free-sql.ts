@@ -1,5 +1,6 @@
 /** The functions that end a worker, and that tell it of mail. */
 import { settings } from "./lanes-sql.ts";
+import { serverNow } from "./moment-sql.ts";
 
 /**
  * Has a worker stand in the table, and stay there until this transaction is over: whoever takes it for dead meanwhile would not see what
@@ -25,7 +26,7 @@ AS $free$
 DECLARE
   numbers bigint[];
 BEGIN
-  moment := coalesce(p_now, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint);
+  moment := coalesce(p_now, ${serverNow});
   IF p_wait THEN
     -- Behind its claims that are under way.
     PERFORM FROM ~workers WHERE worker_id = p_worker AND p_claims IS NULL FOR UPDATE;

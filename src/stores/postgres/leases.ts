@@ -3,6 +3,7 @@ import type { Blocked, Capability, Lease } from "../../kernel/transition.ts";
 import type { PostgresClient, Row, Statements } from "./connection.ts";
 import { arrayOf, encode } from "./encode.ts";
 import { textsOf } from "./read.ts";
+import { serverNow } from "./moment-sql.ts";
 
 /** A run that was given to a worker. */
 export interface Claimed {
@@ -24,7 +25,7 @@ export class Leases {
   }
 
   async renew(client: PostgresClient, workerId: string, ttlMs: number): Promise<number> {
-    const sql = `INSERT INTO ~workers AS w VALUES ($1, coalesce($2, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) + $3)
+    const sql = `INSERT INTO ~workers AS w VALUES ($1, coalesce($2, ${serverNow}) + $3)
       ON CONFLICT (worker_id) DO UPDATE SET expires_at = excluded.expires_at RETURNING w.expires_at - $3 AS moment`;
     const [row] = await this.#statements.rows(client, sql, [encode(workerId), this.#now(), ttlMs]);
     return row?.moment as number;

@@ -1,4 +1,5 @@
 /** The function that loads runs: what a driver starts from, of several runs in one round trip, as it stood at one moment. */
+import { serverNow } from "./moment-sql.ts";
 export const loadSql = `
 CREATE FUNCTION ~load (p_now bigint, p_ids text[], p_at int, p_whole boolean)
 RETURNS TABLE (what text, of_run text, seq int, a text, b text)
@@ -16,7 +17,7 @@ DECLARE
 BEGIN
   FOR one IN SELECT r.* FROM ~runs r WHERE r.run_id = ANY (p_ids) LOOP
     what := 'run'; of_run := one.run_id; seq := one.seq; a := row_to_json(one)::text;
-    b := coalesce(p_now, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)::text;
+    b := coalesce(p_now, ${serverNow})::text;
     RETURN NEXT;
     first := coalesce(one.archived_before, 0);
     last := least(p_at, one.seq);

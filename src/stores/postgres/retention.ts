@@ -5,6 +5,7 @@ import { mayGo, tombstoneRow, whereTo } from "../retention.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf, encode } from "./encode.ts";
 import { movingOf, type RunTableRow } from "./read.ts";
+import { serverNow } from "./moment-sql.ts";
 
 /** Locks runs and reads them. */
 export function lockRuns(statements: Statements, client: PostgresClient, runIds: Iterable<string>): Promise<RunTableRow[]> {
@@ -49,7 +50,7 @@ export async function bury(
   note = whereTo(movingOf(run)),
 ): Promise<void> {
   const sql = `INSERT INTO ~tombstones SELECT run_id, workflow_id, status, head, seq, updated_at,
-      coalesce($2::bigint, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint), $3 FROM ~runs WHERE run = $1
+      coalesce($2::bigint, ${serverNow}), $3 FROM ~runs WHERE run = $1
     ON CONFLICT (run_id) DO UPDATE SET workflow_id = excluded.workflow_id, status = excluded.status, head = excluded.head,
       seq = excluded.seq, ended_at = excluded.ended_at, purged_at = excluded.purged_at, note = excluded.note`;
   await statements.rows(client, sql, [run.run, now, note === undefined ? null : encode(note)]);

@@ -2,8 +2,9 @@
 import type { RunStatus } from "../../kernel/run.ts";
 import type { StoreStats } from "../../kernel/store.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
+import { momentOr } from "./moment-sql.ts";
 
-const moment = "coalesce($1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
+const moment = momentOr("$1");
 
 export async function stats(statements: Statements, client: PostgresClient, now: number | undefined): Promise<StoreStats> {
   const byStatus: Partial<Record<RunStatus, number>> = {};

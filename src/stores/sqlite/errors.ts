@@ -1,5 +1,6 @@
 /** What SQLite says, as our own codes (https://sqlite.org/rescode.html). */
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import { fileError } from "../file-errors.ts";
 
 interface SqliteError extends Error {
   code: "ERR_SQLITE_ERROR";
@@ -38,13 +39,5 @@ export function storeError(error: unknown, store: string): unknown {
         return new AbstractRuntimeError("STORE_UNAVAILABLE", { store, problem: error.message }, error);
     }
   }
-  const code = (error as NodeJS.ErrnoException | undefined)?.code;
-  if (code === "EACCES" || code === "EROFS" || code === "EPERM")
-    return new AbstractRuntimeError("STORE_READ_ONLY", { store }, error);
-  if (code === "ENOSPC" || code === "EDQUOT") return new AbstractRuntimeError("STORE_FULL", { store }, error);
-  return new AbstractRuntimeError(
-    "STORE_UNAVAILABLE",
-    { store, problem: error instanceof Error ? error.message : String(error) },
-    error,
-  );
+  return fileError(error, store);
 }
