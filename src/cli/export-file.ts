@@ -2,6 +2,7 @@
 import type { Cli } from "./command.ts";
 import { findRun } from "./find-run.ts";
 import { reading } from "./open-runtime.ts";
+import { counted } from "./counted.ts";
 
 export async function exportToFile(cli: Cli, given: readonly string[], to: string, fence: boolean): Promise<number> {
   return reading(cli, async (runtime) => {
@@ -12,15 +13,11 @@ export async function exportToFile(cli: Cli, given: readonly string[], to: strin
     if (cli.json) cli.terminal.json({ ...exported, file: to });
     else {
       cli.terminal.line(
-        `${count(runIds.length, "run")} written to ${to}, with ${count(records, "record")} and ${count(artifacts, "artifact")}.`,
+        `${counted(runIds.length, "run")} written to ${to}, with ${counted(records, "record")} and ${counted(artifacts, "artifact")}.`,
         "green",
       );
       if (fence) cli.terminal.line("They have left this store: where the file is imported, they go on.");
     }
     return 0;
   });
-}
-
-function count(number: number, what: string): string {
-  return `${number} ${what}${number === 1 ? "" : "s"}`;
 }

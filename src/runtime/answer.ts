@@ -11,6 +11,7 @@ import { isEnded, type OpenEffect, type RunState, statusOf, type WaitState } fro
 import type { Mail, Message } from "../kernel/message.ts";
 import { isDecided } from "../kernel/step.ts";
 import { asksAboutUncertainty } from "../kernel/wait.ts";
+import { readPayload } from "./payload.ts";
 
 interface Waiting {
   effect: OpenEffect;
@@ -83,19 +84,10 @@ async function messageTo(
   given: unknown,
   limits: Limits,
 ): Promise<Message> {
-  const payload = toJson(
-    wait.reason === "user" && typeof given === "string" ? { text: given } : given,
-    "answer",
-    limits.jsonDepth,
-  );
-  const sizeBytes = Buffer.byteLength(JSON.stringify(payload));
-  if (sizeBytes > limits.messageBytes) {
-    throw new AbstractRuntimeError("TOO_LARGE", {
-      what: `a message to run ${runId}`,
-      sizeBytes,
-      limitBytes: limits.messageBytes,
-    });
-  }
+  const meant = wait.reason === "user" && typeof given === "string" ? { text: given } : given;
+  // Nothing at all is no answer: `toJson` says so, where `readPayload` would take it for null.
+  const payload =
+    meant === undefined ? toJson(meant, "answer") : readPayload(meant, "answer", `a message to run ${runId}`, limits);
   await checkAnswer(runId, effect, wait, payload);
   // One id for each question, which a retry of the run may ask again: a second answer to it is a duplicate, whoever gives it.
   return {

@@ -1,8 +1,7 @@
 /** Messages from outside: signals, events for many, and commands. Each is durable when its promise resolves, and known by its id. */
 import type { DriveHost } from "../kernel/drive-host.ts";
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import { type Json, type JsonObject, toJson } from "../kernel/json.ts";
-import type { Limits } from "../kernel/execute.ts";
+import type { JsonObject } from "../kernel/json.ts";
 import type { ControlAction } from "../kernel/record.ts";
 import { type RunState, statusOf } from "../kernel/run.ts";
 import type { Delivery, Message } from "../kernel/message.ts";
@@ -14,6 +13,7 @@ import { keepReferred } from "./referred.ts";
 import { runsOf } from "./runs-of.ts";
 import { placeOf } from "./transaction.ts";
 import { notWaiting } from "./answer.ts";
+import { readPayload } from "./payload.ts";
 
 /** Where messages go out. */
 export interface Sender {
@@ -37,7 +37,7 @@ export async function sendSignal(
   checkName("key", key);
   if (id !== undefined) checkName("id", id);
   const messageId = `signal:${id ?? ids.id()}`;
-  const content = readPayload(payload, `signal "${key}"`, limits);
+  const content = readPayload(payload, "payload", `signal "${key}"`, limits);
   await keepReferred(sender.host, [runId], content, transaction);
   const message: Message = { id: messageId, runId, kind: "event", key, payload: content, ...sentBy(actorId) };
   const place = placeOf(store, transaction, "signal({ transaction })");
@@ -65,7 +65,7 @@ export async function sendToAll(
   const { store, ids, limits } = sender.host;
   checkName("key", key);
   if (id !== undefined) checkName("id", id);
-  const content = readPayload(payload, `event "${key}"`, limits);
+  const content = readPayload(payload, "payload", `event "${key}"`, limits);
   const messageId = `emit:${id ?? ids.id()}`;
   const from = sentBy(actorId);
   let reached = 0;
@@ -203,7 +203,7 @@ function control({ host }: Sender, runId: string, action: ControlAction, reason:
     throw new AbstractRuntimeError("INVALID_OPTION", { option: "reason", problem: "reason must be text" });
   // A run is cancelled once; it may be paused many times.
   const id = action === "cancel" ? "cancel" : `${action}:${host.ids.id()}`;
-  const payload: JsonObject = reason === undefined ? {} : { reason: readPayload(reason, "reason", host.limits) };
+  const payload: JsonObject = reason === undefined ? {} : { reason: readPayload(reason, "payload", "reason", host.limits) };
   return { id, runId, kind: "control", key: action, payload };
 }
 
@@ -218,14 +218,6 @@ async function refusal(store: Store, runId: string, delivery: Delivery | undefin
     default:
       return missing(store, runId);
   }
-}
-
-function readPayload(payload: unknown, what: string, limits: Limits): Json {
-  const json = payload === undefined ? null : toJson(payload, "payload", limits.jsonDepth);
-  const sizeBytes = Buffer.byteLength(JSON.stringify(json));
-  if (sizeBytes > limits.messageBytes)
-    throw new AbstractRuntimeError("TOO_LARGE", { what, sizeBytes, limitBytes: limits.messageBytes });
-  return json;
 }
 
 /** Ids and keys are matched in stores that keep well-formed text only. */

@@ -6,6 +6,7 @@ import { reading } from "../open-runtime.ts";
 import { openStore, storePlace, withoutPassword } from "../open-store.ts";
 import { type Problem, problemOf, tell, wrongUse } from "../problem.ts";
 import { runsOf } from "../runs-of.ts";
+import { counted } from "../counted.ts";
 
 interface MoveOptions {
   from?: string;
@@ -82,7 +83,7 @@ async function move(cli: Cli, given: string[], { from = cli.store, to, all, purg
       else if (ids.length === 0) cli.terminal.line(`Nothing was left to move to ${withoutPassword(to)}.`, "green");
       else
         cli.terminal.line(
-          `Moved ${count(ids.length, "run")} to ${withoutPassword(to)}, with ${count(records, "record")} and ${count(artifacts, "artifact")}. They verify there.`,
+          `Moved ${counted(ids.length, "run")} to ${withoutPassword(to)}, with ${counted(records, "record")} and ${counted(artifacts, "artifact")}. They verify there.`,
           "green",
         );
       if (!cli.json) for (const problem of problems) tell(cli.terminal, problem, false);
@@ -97,7 +98,7 @@ async function move(cli: Cli, given: string[], { from = cli.store, to, all, purg
 
 function tellBack({ terminal, json }: Cli, runIds: string[], from: string): number {
   if (json) terminal.json({ runIds });
-  else terminal.line(`${count(runIds.length, "run")} taken back: ${withoutPassword(from)} drives them on.`, "green");
+  else terminal.line(`${counted(runIds.length, "run")} taken back: ${withoutPassword(from)} drives them on.`, "green");
   return 0;
 }
 
@@ -129,8 +130,4 @@ async function everyRoot(runtime: Runtime, to: string): Promise<string[]> {
     if (!isElsewhere && (parentRunId === undefined || !(await runtime.store.load(parentRunId)))) ids.push(runId);
   }
   return ids;
-}
-
-function count(number: number, what: string): string {
-  return `${number} ${what}${number === 1 ? "" : "s"}`;
 }

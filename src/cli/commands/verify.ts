@@ -5,6 +5,7 @@ import { reading } from "../open-runtime.ts";
 import { wrongUse } from "../problem.ts";
 import { runsOf } from "../runs-of.ts";
 import { verifyWhole } from "../verify-whole.ts";
+import { counted } from "../counted.ts";
 
 export const addVerify: AddCommand = (program, act) => {
   program
@@ -36,7 +37,7 @@ async function verifyOne(cli: Cli, runtime: Runtime, runId: string, lift: boolea
     terminal.json(lift ? { ...verification, lifted } : verification);
   } else if (verification.ok) {
     terminal.line(
-      `Run ${runId} verifies: ${count(verification.records, "record")}, the chain is whole, and the stored state is what the ledger gives.`,
+      `Run ${runId} verifies: ${counted(verification.records, "record")}, the chain is whole, and the stored state is what the ledger gives.`,
       "green",
     );
     const { head, archivedBefore: first } = verification;
@@ -74,8 +75,8 @@ async function verifyAll(cli: Cli, runtime: Runtime): Promise<number> {
   }
   const ok = wrong.length === 0;
   if (cli.json) terminal.json({ ok, runs, records, failed: wrong });
-  else if (ok) terminal.line(`${count(runs, "run")} and ${count(records, "record")} verify.`, "green");
-  else terminal.line(`${wrong.length} of ${count(runs, "run")} do not verify.`, "red");
+  else if (ok) terminal.line(`${counted(runs, "run")} and ${counted(records, "record")} verify.`, "green");
+  else terminal.line(`${wrong.length} of ${counted(runs, "run")} do not verify.`, "red");
   return ok ? 0 : 1;
 }
 
@@ -88,8 +89,4 @@ function tellProblems(cli: Cli, { runId, problems, isOld }: Verification & { isO
     cli.terminal.line(
       `  Restore the store from a backup, or look at what is stored: ${nextCommand(cli, "ledger", [runId], { json: true })}`,
     );
-}
-
-function count(number: number, what: string): string {
-  return `${number} ${what}${number === 1 ? "" : "s"}`;
 }
