@@ -99,6 +99,7 @@ describe.each(["memory", "sqlite"] as const)("on %s", (kind) => {
     expect(await runtime.purge({ runIds: ["live", "new", "nowhere"] })).toMatchObject({ runs: 1, kept: 1, runIds: ["new"] });
     await expect(runtime.get("new")).rejects.toMatchObject({ code: "RUN_PURGED" });
     await expect(runtime.verify("new")).rejects.toMatchObject({ code: "RUN_PURGED" });
+    await expect(runtime.tree("new")).rejects.toMatchObject({ code: "RUN_PURGED" });
     await expect(runtime.start(quick, { runId: "new" })).rejects.toMatchObject({ code: "RUN_PURGED" });
     await runtime.signal("live", "go");
     await runtime.tick("live");

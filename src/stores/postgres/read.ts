@@ -1,5 +1,5 @@
 /** Everything the store answers without writing, but for lists. */
-import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
+import { type AbstractRuntimeError, isError } from "../../kernel/errors.ts";
 import { type StoredRecord, sha256 } from "../../kernel/record.ts";
 import type { Blocked, Loaded } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
