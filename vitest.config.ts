@@ -13,6 +13,8 @@ export default defineConfig({
     globalSetup: ["test/stores/postgres-server.ts"],
     // A process per test file, so that left-open.ts can tell whose files and sockets are open.
     pool: "forks",
+    // Much of the time goes to waiting for disks, so none of two cores is left to the runner alone, as it would be by default.
+    maxWorkers: "100%",
     // Node processes that a test forks inherit it.
     execArgv: [`--conditions=${source}`],
     allowOnly: false,
