@@ -60,7 +60,7 @@ describe.each(Object.keys(databases))("killed at any point on %s", (name) => {
     "%s a call of the store, every booking and every record is there once",
     async (_, after, start) => {
       let points = 0;
-      for (let call = full ? 1 : start; ; call += full ? 1 : 7) {
+      for (let call = full ? 1 : start; ; call += full ? 1 : 4) {
         points += 1;
         if (!(await crashAt({ call, after }))) break;
       }
