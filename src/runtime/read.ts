@@ -28,9 +28,23 @@ export async function elsewhere(store: Store, runId: string, to: string): Promis
   return new AbstractRuntimeError("RUN_MOVED", { runId, to, phase: row?.moving?.phase ?? "leaving" });
 }
 
-/** The state; a bad checkpoint is no reason to refuse an answer. @throws RECORD_CORRUPT, FORMAT_NEWER */
-export async function stateOf(store: Store, loaded: Loaded, at?: number): Promise<RunState> {
-  return (await restoreRun(store, loaded, at)).state;
+/**
+ * The state; a bad checkpoint is no reason to refuse an answer.
+ *
+ * @throws RECORD_CORRUPT, FORMAT_NEWER, RUN_MOVED: it is arriving, and not all of its records are here yet.
+ */
+export async function stateOf(store: Store, loaded: Loaded, at = loaded.row.seq): Promise<RunState> {
+  const { row, moving } = loaded;
+  let problem: unknown;
+  try {
+    const { state } = await restoreRun(store, loaded, at);
+    // The row comes first: of the rest, what has come so far may be the run as it was long before it ended.
+    if (moving?.phase !== "arriving" || state.seq === at) return state;
+  } catch (error) {
+    if (moving?.phase !== "arriving") throw error;
+    problem = error;
+  }
+  throw new AbstractRuntimeError("RUN_MOVED", { runId: row.runId, to: moving.to, phase: moving.phase }, problem);
 }
 
 /** What a run gave. @throws RUN_FAILED, RUN_CANCELLED */

@@ -556,7 +556,9 @@ export class Runtime implements AsyncDisposable {
       try {
         this.#checkRunning();
         const loaded = await loadRun(this.store, runId);
-        if (isEnded(loaded.row) && !isRetried(loaded)) return outcomeOf(await stateOf(this.store, loaded)) as Output;
+        const isArriving = loaded.moving?.phase === "arriving";
+        if (isEnded(loaded.row) && !isRetried(loaded) && !isArriving)
+          return outcomeOf(await stateOf(this.store, loaded)) as Output;
         if (loaded.moving?.phase === "left") throw new AbstractRuntimeError("RUN_MOVED", { runId, ...moveOf(loaded.moving) });
         if (loaded.blocked && (loaded.blocked.quarantine || loaded.blocked.fingerprint === this.#host.fingerprint))
           throw blockedError(runId, loaded);
@@ -776,13 +778,7 @@ export class Runtime implements AsyncDisposable {
   async #restored(runId: string): Promise<{ state: RunState; loaded: Loaded }> {
     this.#checkRunning();
     const loaded = await loadRun(this.store, runId);
-    try {
-      return { state: await stateOf(this.store, loaded), loaded };
-    } catch (error) {
-      // It may not be here as a whole yet.
-      if (loaded.moving?.phase !== "arriving") throw error;
-      throw new AbstractRuntimeError("RUN_MOVED", { runId, ...moveOf(loaded.moving) }, error);
-    }
+    return { state: await stateOf(this.store, loaded), loaded };
   }
 
   #checkRunning(): void {

@@ -15,7 +15,11 @@ import {
   waitEvent,
 } from "../../src/index.ts";
 import { sqliteStore } from "../../src/stores/sqlite/index.ts";
+import type { Loaded } from "../../src/kernel/transition.ts";
+import { memoryStore } from "../../src/stores/memory/index.ts";
+import { testClock } from "../../src/testing/index.ts";
 import { randomOf } from "../../src/testing/simulate/random.ts";
+import { callStore, wrapStore } from "../../src/testing/wrap-store.ts";
 
 /** What the outside world was told, by idempotency key. */
 const done = new Map<string, number>();
@@ -127,3 +131,48 @@ test("moved at random while they are driven, runs do everything once, take every
   expect(owned.length).toBe(6 + 6 * 4);
   for (const runtime of runtimes) await runtime.stop();
 }, 60_000);
+
+test("of a run that ended and is arriving nobody is told an end before all of it is here", async () => {
+  const clock = testClock();
+  const counter = defineWorkflow({
+    id: "counter",
+    entry: "count",
+    nodes: {
+      count: ({ vars }) => {
+        vars.n = (vars.n ?? 0) + 1;
+        return { nextNode: vars.n < 40 ? "count" : "end" };
+      },
+      end: ({ vars }) => complete({ n: vars.n }),
+    },
+  });
+  const [from, inner] = [memoryStore({ clock }), memoryStore({ clock })];
+  const source = await createRuntime({ workflows: [counter], store: from, clock });
+  const target = await createRuntime({ workflows: [counter], store: inner, clock });
+  const { runId } = await source.run(counter);
+  const seen: unknown[] = [];
+  const results: Promise<unknown>[] = [];
+  const to = wrapStore(inner, async (method, args) => {
+    const done = await callStore(inner, method, args);
+    if (method === "adopt" || method === "adoptRecords") {
+      const { row, moving } = (await inner.load(runId)) as Loaded;
+      seen.push([
+        row.status,
+        moving?.phase,
+        await target.get(runId).then(
+          ({ output }) => output,
+          (error) => error.code,
+        ),
+      ]);
+      results.push(target.result(runId));
+    }
+    return done;
+  });
+  await moveRuns(from, to, [runId]);
+  expect(seen.length).toBeGreaterThan(2);
+  // Before the last page it is not known how the run stands, and then it is.
+  expect(seen.slice(0, -1)).toEqual(seen.slice(1).map(() => ["completed", "arriving", "RUN_MOVED"]));
+  await clock.advance(1_000);
+  expect(await Promise.all(results)).toEqual(seen.map(() => ({ n: 40 })));
+  await source.stop();
+  await target.stop();
+});
