@@ -55,7 +55,7 @@ export function openDraft(vars: JsonObject, depth?: number): VarsDraft {
         const problem = error instanceof Error ? error.message : String(error);
         throw new AbstractRuntimeError("NOT_JSON", { path: "vars", problem }, error);
       }
-      const patch = diff(vars, after.vars, "vars", depth);
+      const patch = diff(vars, after.vars, "vars", depth, { copies: true });
       const changed = after.vars as JsonObject;
       if (links.length === 0) return { patch, vars: changed, value: result, places: new Map() };
       return { patch, vars: changed, value: after.value as T, places: placesOf(links, changed) };

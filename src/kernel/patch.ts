@@ -4,7 +4,8 @@
  *
  * P1. `applyPatch(before, diff(before, after))` deep-equals `toJson(after)`.
  * P2. Values are shared, never changed: a container is copied before its first change (see `Owned`).
- * P3. A container that is shorter written whole than as its changes is written whole. `diff` and `applyPatch` cost n log n of what
+ * P3. A long text that stands elsewhere in what is changed, as one that a result has just brought, is copied rather than written again.
+ * P4. A container that is shorter written whole than as its changes is written whole. `diff` and `applyPatch` cost n log n of what
  *     they look at, however many elements come and go.
  */
 import { AbstractRuntimeError } from "./errors.ts";
@@ -16,6 +17,7 @@ import {
   defaultDepth,
   enter,
   escapeKey,
+  getAt,
   isObject,
   type Json,
   type JsonObject,
@@ -26,8 +28,11 @@ import {
   type Walk,
 } from "./json.ts";
 
-/** One change (RFC 6902). `path` is a JSON Pointer (RFC 6901); `-` as an index is never written. */
-export type PatchOperation = { op: "add" | "replace"; path: string; value: Json } | { op: "remove"; path: string };
+/** One change (RFC 6902). `path` is a JSON Pointer (RFC 6901); `-` as an index is never written. What is copied is a text. */
+export type PatchOperation =
+  | { op: "add" | "replace"; path: string; value: Json }
+  | { op: "copy"; from: string; path: string }
+  | { op: "remove"; path: string };
 export type Patch = PatchOperation[];
 
 /** Containers made by the current sequence of changes, which nobody else holds: these are changed in place. */
@@ -38,11 +43,18 @@ export type Owned = Set<object>;
  * follows what was touched; what is new goes through `toJson`.
  *
  * @param what Names the value in errors; paths in the patch are relative to it.
+ * @param copies Whether long texts may be copied (P3).
  * @throws NOT_JSON, JSON_TOO_DEEP: as `toJson`, and when `after` is not an object.
  */
-export function diff(before: JsonObject, after: unknown, what = "vars", depth: number = defaultDepth): Patch {
+export function diff(
+  before: JsonObject,
+  after: unknown,
+  what = "vars",
+  depth: number = defaultDepth,
+  { copies = false }: { copies?: boolean } = {},
+): Patch {
   const patch: Patch = [];
-  compare(before, after, "", { what, depth, patch, length: 0, ancestors: [] });
+  compare(before, after, "", { what, depth, patch, length: 0, ancestors: [], ...(copies ? { before } : {}) });
   if (patch[0]?.path === "") refuse(what, "it must be an object");
   return patch;
 }
@@ -52,6 +64,9 @@ interface Comparison extends Walk {
   readonly patch: Patch;
   /** Of the patch's JSON text, about. */
   length: number;
+  /** Where long texts may be copied from, and which there are, once somebody asked. */
+  readonly before?: JsonObject;
+  texts?: Map<string, string>;
 }
 
 function compare(before: Json, after: unknown, path: string, to: Comparison): void {
@@ -81,8 +96,77 @@ function compare(before: Json, after: unknown, path: string, to: Comparison): vo
 }
 
 function write(operation: PatchOperation, to: Comparison): void {
+  const length = textLength(operation, Number.POSITIVE_INFINITY);
+  if (to.before && length > copied.least && "value" in operation) return writeCopying(operation, to);
   to.patch.push(operation);
-  to.length += textLength(operation, Number.POSITIVE_INFINITY);
+  to.length += length;
+}
+
+/** Texts of this length are copied: a shorter one is not worth an operation, and with longer ones the size of the vars could not be guessed. */
+const copied = { least: 512, most: 65_536 };
+/** Where texts are looked for: in the vars and in objects there, of so many members. In larger ones the search costs more than it saves. */
+const mostMembers = 64;
+
+/** The operation without the texts that can be copied, and behind it what copies them. */
+function writeCopying(operation: PatchOperation & { value: Json }, to: Comparison): void {
+  to.texts ??= textsOf(to.before as JsonObject);
+  const { path, value } = operation;
+  const from = typeof value === "string" && path.lastIndexOf("/") === 0 ? sourceOf(value, path, to) : undefined;
+  if (from !== undefined) return write({ op: "copy", from, path }, to);
+  const copies: PatchOperation[] = [];
+  const find = (text: string): string | undefined => sourceOf(text, path, to);
+  const rest = to.texts.size === 0 ? value : withoutTexts(value, path, find, copies);
+  for (const one of [{ ...operation, value: rest }, ...copies]) {
+    to.patch.push(one);
+    to.length += textLength(one, Number.POSITIVE_INFINITY);
+  }
+}
+
+/** The most by which vars grow through copies in a record, given its body: what users write in one may count as such, too. */
+export function copiedLength(body: string): number {
+  let length = 0;
+  for (let at = body.indexOf(copyMark); at >= 0; at = body.indexOf(copyMark, at + 1)) length += copied.most;
+  return length;
+}
+
+const copyMark = '{"op":"copy","from":';
+
+function textsOf(vars: JsonObject): Map<string, string> {
+  const texts = new Map<string, string>();
+  const note = (holder: JsonObject, at: string, next?: (value: JsonObject, at: string) => void): void => {
+    const keys = Object.keys(holder);
+    for (const key of keys.length > mostMembers ? [] : keys) {
+      const value = holder[key] as Json;
+      const path = `${at}/${escapeKey(key)}`;
+      if (typeof value !== "string") isObject(value) && next?.(value, path);
+      else if (value.length >= copied.least && value.length <= copied.most) texts.set(value, path);
+    }
+  };
+  note(vars, "", note);
+  return texts;
+}
+
+/** Where a text still stands when what is written so far, and at `path`, is done. */
+function sourceOf(text: string, path: string, { texts, patch }: Comparison): string | undefined {
+  const from = text.length < copied.least ? undefined : texts?.get(text);
+  if (from === undefined) return undefined;
+  const goes = (at: string): boolean => from === at || from.startsWith(`${at}/`);
+  return goes(path) || patch.some((operation) => goes(operation.path)) ? undefined : from;
+}
+
+/** Members of objects only: a copy into a list would be one element more. */
+function withoutTexts(value: Json, path: string, find: (text: string) => string | undefined, copies: PatchOperation[]): Json {
+  if (!isContainer(value)) return value;
+  if (Array.isArray(value)) return value.map((element, i) => withoutTexts(element, `${path}/${i}`, find, copies));
+  const rest: JsonObject = {};
+  for (const key of Object.keys(value)) {
+    const at = `${path}/${escapeKey(key)}`;
+    const part = value[key] as Json;
+    const from = typeof part === "string" ? find(part) : undefined;
+    if (from !== undefined) copies.push({ op: "copy", from, path: at });
+    rest[key] = from === undefined ? withoutTexts(part, at, find, copies) : "";
+  }
+  return rest;
 }
 
 function isContainer(value: unknown): value is object {
@@ -94,10 +178,6 @@ const { propertyIsEnumerable: isEnumerable } = Object.prototype;
 function compareObjects(before: JsonObject, after: object, path: string, to: Comparison): void {
   checkObject(after, to.what + path);
   const members = after as Record<string, unknown>;
-  for (const key of Object.keys(before)) {
-    // Enumerable, not just own: what toJson would not copy is not there.
-    if (!isEnumerable.call(after, key)) write({ op: "remove", path: `${path}/${escapeKey(key)}` }, to);
-  }
   for (const key of Object.keys(after)) {
     const member = members[key]; // read once, since it may be a getter
     if (Object.hasOwn(before, key)) {
@@ -109,6 +189,11 @@ function compareObjects(before: JsonObject, after: object, path: string, to: Com
       const at = `${path}/${escapeKey(key)}`;
       write({ op: "add", path: at, value: copyJson(member, to.what + at, to) }, to);
     }
+  }
+  // Last, since what goes may be copied before.
+  for (const key of Object.keys(before)) {
+    // Enumerable, not just own: what toJson would not copy is not there.
+    if (!isEnumerable.call(after, key)) write({ op: "remove", path: `${path}/${escapeKey(key)}` }, to);
   }
 }
 
@@ -231,11 +316,17 @@ export function applyPatch(root: JsonObject, patch: readonly PatchOperation[], o
     }
     if (Array.isArray(container)) i = changeList(container, patch, i);
     else {
-      changeMember(container, last, operation);
+      changeMember(container, last, operation.op === "copy" ? copiedText(result, operation) : operation);
       i++;
     }
   }
   return result;
+}
+
+function copiedText(root: JsonObject, { from, path }: PatchOperation & { op: "copy" }): PatchOperation {
+  const value = getAt(root, from);
+  if (typeof value !== "string") throw new RangeError(`A patch copies what is no text: ${brief(from)}`);
+  return { op: "add", path, value };
 }
 
 /** Does `patch[first]` and those after it that go up the same list, in one pass. Returns the index of the next one. */
@@ -276,7 +367,7 @@ function changeMember(container: JsonObject, key: string, operation: PatchOperat
   else container[key] = operation.value;
 }
 
-function checkOperation(operation: PatchOperation): void {
+function checkOperation(operation: PatchOperation): asserts operation is Exclude<PatchOperation, { op: "copy" }> {
   if (operation.op === "remove") return;
   if (operation.op !== "add" && operation.op !== "replace") throw new RangeError("A patch holds an unknown operation.");
   if (operation.value === undefined) throw new RangeError(`A patch has no value for ${brief(operation.path)}.`);

@@ -14,6 +14,7 @@ import { encodeRecord, type LedgerRecord, type RecordDraft, type StoredRecord } 
 import { endMessage } from "./child.ts";
 import { encodeState, indexedOf, isEnded, openWait, type OpenWait, rowOf, type RunState, type WaitState } from "./run.ts";
 import { checkpointDue } from "./checkpoint.ts";
+import { copiedLength } from "./patch.ts";
 import type { Lease, Loaded, NewRun, Transition } from "./transition.ts";
 import type { Mail, Message } from "./message.ts";
 import type { Scalar } from "./query.ts";
@@ -80,6 +81,7 @@ export class Writer {
     this.#checkpointOrdinal = loaded.checkpoint?.ordinal ?? 0;
     this.#bytesSinceCheckpoint = restored.tailBytes;
     this.#varsBound = this.#checkpointSize + restored.tailBytes;
+    for (const { body } of loaded.tail) this.#varsBound += copiedLength(body as string);
     this.#indexed = indexedOf(this.#state);
     this.#endSent = isEnded(this.#state);
     if (!this.#endSent) for (const { id, wait } of this.#state.open.values()) if (wait) this.#waits.set(id, wait);
@@ -132,7 +134,7 @@ export class Writer {
       for (const id of artifactIdsIn(stored.body as string, record.data)) this.#artifacts.add(id);
       if (this.#host.committed) this.#records.push(record);
       this.#batchBytes += stored.header.length + (stored.body as string).length;
-      this.#varsBound += (stored.body as string).length;
+      this.#varsBound += (stored.body as string).length + copiedLength(stored.body as string);
     }
     return true;
   }

@@ -229,6 +229,54 @@ function isStorable(value: unknown, above: readonly object[] = []): boolean {
   return Object.values(value).every((member) => member === undefined || isStorable(member, inside));
 }
 
+describe("long texts are copied, where they stand until then", () => {
+  const long = "what a model answered ".repeat(40);
+  const patchOf = (before: JsonObject, node: (vars: Vars) => void) => step(before, node).patch;
+
+  test("from a result into a message, with the result removed", () => {
+    const patch = patchOf({ result: { content: long }, messages: [] }, (vars) => {
+      vars.messages.push({ role: "assistant", content: vars.result.content });
+      delete vars.result;
+    });
+    expect(patch).toEqual([
+      { op: "add", path: "/messages/0", value: { role: "assistant", content: "" } },
+      { op: "copy", from: "/result/content", path: "/messages/0/content" },
+      { op: "remove", path: "/result" },
+    ]);
+  });
+
+  test("into a member of the vars, over what stood there", () => {
+    const copied = patchOf({ a: long, b: "old" }, (vars) => {
+      vars.b = vars.a;
+    });
+    expect(copied).toEqual([{ op: "copy", from: "/a", path: "/b" }]);
+  });
+
+  test("not from what the same patch has changed, not into lists, not when they are short", () => {
+    const swapped = patchOf({ a: long, b: `${long}!` }, (vars) => {
+      [vars.a, vars.b] = [vars.b, vars.a];
+    });
+    expect(swapped).toEqual([
+      { op: "copy", from: "/b", path: "/a" },
+      { op: "replace", path: "/b", value: long },
+    ]);
+    expect(patchOf({ a: long, list: [] }, (vars) => void vars.list.push(vars.a))).toEqual([
+      { op: "add", path: "/list/0", value: long },
+    ]);
+    const short = patchOf({ a: "short" }, (vars) => {
+      vars.b = vars.a;
+    });
+    expect(short).toEqual([{ op: "add", path: "/b", value: "short" }]);
+  });
+
+  test("a patch that copies what is no text is refused", () => {
+    for (const from of ["/nothing", "/list", "/__proto__", "/list/length"])
+      expect(() => applyPatch({ list: [] }, [{ op: "copy", from, path: "/b" }])).toThrow(RangeError);
+    expect(() => applyPatch({ a: long }, [{ op: "copy", from: "/a", path: "/__proto__" }])).toThrow(RangeError);
+    expect(() => applyPatch({ a: long, list: [1] }, [{ op: "copy", from: "/a", path: "/list/0" }])).toThrow(RangeError);
+  });
+});
+
 describe("what a node meant is what is recorded", () => {
   test("for random changes and payloads", () => {
     let refused = 0;

@@ -280,8 +280,8 @@ describe("P1: a patch leads from the state before to the state after", () => {
     const after = Object.defineProperty({ b: 2 }, "a", { value: 1, enumerable: false });
     expect(toJson(after, "vars")).toEqual({ b: 2 });
     expect(diff({ a: 1 }, after)).toEqual([
-      { op: "remove", path: "/a" },
       { op: "add", path: "/b", value: 2 },
+      { op: "remove", path: "/a" },
     ]);
   });
 

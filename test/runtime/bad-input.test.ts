@@ -1,4 +1,5 @@
 // Every line of what bad input gets: a code, a fact, a next step; nothing lost, and no run left with nobody to drive it.
+import { hash } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -47,6 +48,13 @@ async function open(options: RuntimeOptions = {}): Promise<Runtime> {
   const runtime = await createRuntime({ store: memoryStore({ clock }), clock, ids: testIds(), scheduler: false, ...options });
   runtimes.push(runtime);
   return runtime;
+}
+
+/** Text that no compression makes much smaller. */
+function noise(length: number): string {
+  let text = "";
+  for (let i = 0; text.length < length; i++) text += hash("sha512", `${i}`, "base64url");
+  return text.slice(0, length);
 }
 
 /** What a call is refused with; its message holds the code, a fact and a next step. */
@@ -539,7 +547,7 @@ describe("stores that stop taking writes", () => {
     const effect = defineEffect("work", {
       run: ({ n }: { n: number }) => {
         done.push(n);
-        return "x".repeat(3_000);
+        return noise(3_000);
       },
     });
     const flow = defineWorkflow({
@@ -617,7 +625,7 @@ describe("stores that stop taking writes", () => {
     const runtime = await open({ workflows: [flow], store });
     const { page_count: pages } = database.prepare("PRAGMA page_count").get() as { page_count: number };
     database.exec(`PRAGMA max_page_count = ${pages}`);
-    const vars = { text: "x".repeat(50_000) };
+    const vars = { text: noise(50_000) };
     expect((await refused(runtime.start(flow, { vars }))).code).toBe("STORE_FULL");
     expect((await refused(runtime.run(flow, { vars }))).code).toBe("STORE_FULL");
     expect((await runtime.list()).runs).toEqual([]);

@@ -15,6 +15,7 @@ import type { Loaded } from "../../src/kernel/transition.ts";
 import { nameOf } from "../../src/stores/files/names.ts";
 import { emptySchema, newSchema, serverUrl } from "../stores/postgres-server.ts";
 import { lineOf, recordOf } from "../../src/stores/files/record-line.ts";
+import { unpacked } from "../../src/stores/sqlite/packed.ts";
 
 export const storeKinds = ["memory", "sqlite", "files", "postgres"] as const;
 export type StoreKind = (typeof storeKinds)[number];
@@ -137,7 +138,11 @@ class SqlitePlace implements Place {
     return this.#sql((database) => {
       const { run } = database.prepare("SELECT run FROM runs WHERE run_id = ?").get(runId) as { run: number };
       const id = run * 2 ** 26 + seq;
-      const stored = database.prepare("SELECT header, body FROM records WHERE id = ?").get(id) as unknown as StoredRecord;
+      const { header, body } = database.prepare("SELECT header, body FROM records WHERE id = ?").get(id) as Record<
+        string,
+        string
+      >;
+      const stored = { header: header as string, body: unpacked(body as string | Uint8Array | null) };
       const update = (database: DatabaseSync, { header, body }: Pick<StoredRecord, "header" | "body">) =>
         database.prepare("UPDATE records SET header = ?, body = ? WHERE id = ?").run(header, body, id);
       update(database, tamper({ seq, hash: "", header: stored.header, body: stored.body }));

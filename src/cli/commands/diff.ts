@@ -46,7 +46,7 @@ function print({ terminal }: Cli, { runId, from, to, vars, waitsOpened, waitsClo
   if (vars.length === 0) return terminal.line("The vars are the same.");
   terminal.table(
     ["CHANGE", "PATH", "VALUE"],
-    vars.map((one) => [one.op, one.path, one.op === "remove" ? "" : short(jsonLine(one.value))]),
+    vars.map((one) => [one.op, one.path, "value" in one ? short(jsonLine(one.value)) : ""]),
     [2, 1],
   );
 }

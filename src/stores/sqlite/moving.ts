@@ -3,7 +3,6 @@ import type { Clock } from "../../kernel/clock.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { OpenWait } from "../../kernel/run.ts";
 import type { Blocked } from "../../kernel/transition.ts";
-import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { Letter } from "../../kernel/message.ts";
 import type { Moving, RunCopy } from "../../kernel/moving.ts";
 import { isOver } from "../ended.ts";
@@ -27,6 +26,7 @@ import { artifactIdsOf, checkArtifacts, holdArtifacts } from "./artifacts.ts";
 import { indexedOf, insertTags, writeIndexed } from "./indexed.ts";
 import { insertRun, insertWaits } from "./insert.ts";
 import type { Lanes } from "./lanes.ts";
+import { packed } from "./packed.ts";
 import { drivable, intact, movingOf, type Reader, type RunTableRow } from "./read.ts";
 import { runRow, letterOf, waitOf } from "../table-row.ts";
 import { bury, remove, tombstoneOf } from "./retention.ts";
@@ -114,7 +114,7 @@ export class Moves {
     writeIndexed(reader, run, copy.indexed);
     insertWaits(reader, run, copy.waits);
     for (const { seq, ordinal, text } of copy.checkpoints)
-      reader.prepare("INSERT INTO checkpoints VALUES (?, ?, ?)").run(run * seqBits + seq, ordinal, text);
+      reader.prepare("INSERT INTO checkpoints VALUES (?, ?, ?)").run(run * seqBits + seq, ordinal, packed(text));
     for (const letter of copy.letters) this.#receive(run, letter);
     holdArtifacts(reader, run, copy.artifacts);
   }
@@ -148,7 +148,7 @@ export class Moves {
     const next = this.#nextSeq(run);
     checkFollows(runId, records, next, run.seq);
     const insert = this.#reader.prepare("INSERT INTO records VALUES (?, ?, ?)");
-    for (const record of records) insert.run(base + record.seq, record.header, record.body);
+    for (const record of records) insert.run(base + record.seq, record.header, packed(record.body));
   }
 
   #nextSeq({ run, archived_before }: RunTableRow): number {
@@ -202,17 +202,7 @@ export function copyOf(reader: Reader, runId: string): RunCopy | undefined {
 
 function copyRun(reader: Reader, row: RunTableRow): RunCopy {
   const { run, moving, archived_before, blocked, epoch } = row;
-  const base = run * seqBits;
-  const kept = reader
-    .prepare("SELECT id, ordinal, state FROM checkpoints WHERE id BETWEEN ? AND ? ORDER BY id")
-    .all(base, base + seqBits - 1)
-    .map(
-      ({ id, ordinal, state }): Checkpoint => ({
-        seq: (id as number) - base,
-        ordinal: ordinal as number,
-        text: state as string,
-      }),
-    );
+  const kept = reader.checkpoints(row.run_id);
   const wakeAt = moving === null ? row.wake_at : (JSON.parse(moving) as { wakeAt: number | null }).wakeAt;
   return {
     row: { ...runRow(row), wakeAt },

@@ -7,6 +7,7 @@ import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { Mail } from "../../kernel/message.ts";
 import type { Moving } from "../../kernel/moving.ts";
 import { archivedError } from "../retention.ts";
+import { unpacked } from "./packed.ts";
 import { intact as intactRow, type RunColumns, runRow } from "../table-row.ts";
 import { firstDue, slotsFor } from "./due.ts";
 import { isSqliteError } from "./errors.ts";
@@ -135,7 +136,7 @@ export class Reader {
             checkpoint: {
               seq: (checkpoint.id as number) - base,
               ordinal: checkpoint.ordinal as number,
-              text: checkpoint.state as string,
+              text: unpacked(checkpoint.state as string | Uint8Array),
             },
           }
         : {}),
@@ -159,12 +160,12 @@ export class Reader {
 
   #recordsBetween(base: number, from: number, to: number): StoredRecord[] {
     const rows = this.prepareArrays("SELECT id, header, body FROM records WHERE id BETWEEN ? AND ? ORDER BY id").all(from, to);
-    return (rows as unknown as [number, string, string | null][]).map(([id, header, body]) => ({
+    return (rows as unknown as [number, string, string | Uint8Array | null][]).map(([id, header, body]) => ({
       seq: id - base,
       // Not stored: it is a function of the header, whose text is.
       hash: sha256(header),
       header,
-      body,
+      body: unpacked(body),
     }));
   }
 
@@ -174,7 +175,11 @@ export class Reader {
     const base = run.run * seqBits;
     return this.prepare("SELECT id, ordinal, state FROM checkpoints WHERE id BETWEEN ? AND ? ORDER BY id")
       .all(base, base + seqBits - 1)
-      .map(({ id, ordinal, state }) => ({ seq: (id as number) - base, ordinal: ordinal as number, text: state as string }));
+      .map(({ id, ordinal, state }) => ({
+        seq: (id as number) - base,
+        ordinal: ordinal as number,
+        text: unpacked(state as string | Uint8Array),
+      }));
   }
 
   mail(runId: string, after: number): Mail[] {

@@ -107,9 +107,10 @@ const migrations: readonly string[] = [
     STRICT, WITHOUT ROWID;
   CREATE INDEX run_vars_value ON run_vars (path, value, run);
 
-  CREATE TABLE records (id INTEGER PRIMARY KEY, header TEXT NOT NULL, body TEXT) STRICT;
+  -- Bodies and states are text, or compressed where they are large: see packed.ts.
+  CREATE TABLE records (id INTEGER PRIMARY KEY, header TEXT NOT NULL, body ANY) STRICT;
 
-  CREATE TABLE checkpoints (id INTEGER PRIMARY KEY, ordinal INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
+  CREATE TABLE checkpoints (id INTEGER PRIMARY KEY, ordinal INTEGER NOT NULL, state ANY NOT NULL) STRICT;
 
   CREATE TABLE mailbox (
     position INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -13,6 +13,7 @@ import { insertRun, insertWaits } from "./insert.ts";
 import { writeIndexed } from "./indexed.ts";
 import type { Lanes } from "./lanes.ts";
 import { Leases } from "./leases.ts";
+import { packed } from "./packed.ts";
 import { Mailbox } from "./mailbox.ts";
 import { Moves } from "./moving.ts";
 import type { Reader } from "./read.ts";
@@ -106,7 +107,9 @@ export class Transaction {
     });
     this.#rows.forget(row.runId);
     holdArtifacts(this.#reader, run, begun.artifacts);
-    this.#reader.prepare("INSERT INTO records VALUES (?, ?, ?)").run(run * seqBits + record.seq, record.header, record.body);
+    this.#reader
+      .prepare("INSERT INTO records VALUES (?, ?, ?)")
+      .run(run * seqBits + record.seq, record.header, packed(record.body));
     if (waits) insertWaits(this.#reader, run, waits);
     if (indexed) writeIndexed(this.#reader, run, indexed);
     return true;
@@ -213,7 +216,7 @@ export class Transaction {
     const row = this.#rows.get(transition.runId) as Cached;
     const base = row.run * seqBits;
     const insert = this.#reader.prepare("INSERT INTO records VALUES (?, ?, ?)");
-    for (const { seq, header, body } of transition.records) insert.run(base + seq, header, body);
+    for (const { seq, header, body } of transition.records) insert.run(base + seq, header, packed(body));
     if (transition.dropBefore !== undefined) this.#archive(row.run, transition.dropBefore);
     if (transition.checkpoint) this.#checkpoint(base, transition.checkpoint);
     if (transition.take.length > 0) this.mailbox.take(row.run, transition.take);
@@ -265,7 +268,7 @@ export class Transaction {
   }
 
   #checkpoint(base: number, { seq, ordinal, text }: Checkpoint): void {
-    this.#reader.prepare("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)").run(base + seq, ordinal, text);
+    this.#reader.prepare("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)").run(base + seq, ordinal, packed(text));
     const drop = checkpointsToDrop(ordinal);
     if (drop.length === 0) return;
     this.#reader
