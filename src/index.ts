@@ -37,10 +37,18 @@ export type {
   StepPlan,
   WaitPlanOptions,
 } from "./kernel/plan.ts";
-export type { EffectRequest, Plan } from "./kernel/typing.ts";
+export type { EffectRequest, Plan, Requested } from "./kernel/typing.ts";
+
+// Schemas, as data
+export { jsonSchemaOf } from "./kernel/answer-schema.ts";
+export type { AnswerSchema, JsonSchema, SchemaResult } from "./kernel/answer-schema.ts";
+export { schemaProblem } from "./runtime/schema-problem.ts";
 
 // Effects
-export { defineEffect, definite, permanent, wait } from "./kernel/effect.ts";
+export { overBudget } from "./kernel/budget.ts";
+export type { Budget, BudgetUse, OverBudget, ScopedBudget } from "./kernel/budget.ts";
+export type { Spend } from "./kernel/spend.ts";
+export { declareEffect, defineEffect, definite, isWaitRequest, permanent, wait } from "./kernel/effect.ts";
 export type {
   AnyEffect,
   DefinedEffect,
@@ -49,6 +57,7 @@ export type {
   EffectRun,
   Logger,
   OnUncertain,
+  StreamPart,
   WaitOptions,
   WaitRequest,
 } from "./kernel/effect.ts";
@@ -79,14 +88,16 @@ export type { Snapshot, SnapshotOptions, Snapshots } from "./runtime/time-travel
 export type { RunTree } from "./runtime/tree.ts";
 export type { Verification } from "./runtime/verify.ts";
 export type { Run } from "./runtime/view.ts";
+export type { Cursor, WatchItem } from "./runtime/watch.ts";
 
 // Runs and their ledgers
 export type { OpenWait, RunRow, RunStatus, WaitReason, WaitState } from "./kernel/run.ts";
 export type { Header, LedgerRecord, RecordKind, StoredRecord } from "./kernel/record.ts";
-export { parseJson } from "./kernel/json.ts";
+export { parseJson, toJson } from "./kernel/json.ts";
 export type { Json, JsonObject } from "./kernel/json.ts";
 export type { Patch, PatchOperation } from "./kernel/patch.ts";
 export type { Limits } from "./kernel/execute.ts";
+export type { Activity, Ending, Instrument, StoreState, Traced, TracedRun, TraceHeaders } from "./kernel/instrument.ts";
 export type { Clock, Ids, Timer } from "./kernel/clock.ts";
 
 // Artifacts
@@ -109,6 +120,7 @@ export type { CountBy, ListedRun, RunCount, RunPage, RunQuery, Scalar } from "./
 export type { Moving, RunCopy, Tombstone } from "./kernel/moving.ts";
 export type { SnapshotQuery, SnapshotRow } from "./kernel/snapshot.ts";
 export type { Store, StoreStats } from "./kernel/store.ts";
+export type { StreamChunk, StreamFrom, StreamPlace } from "./kernel/stream.ts";
 export type { Checkpoint } from "./kernel/checkpoint.ts";
 export type { Delivery, Letter, Mail, Message, MessageKind } from "./kernel/message.ts";
 

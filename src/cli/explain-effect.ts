@@ -1,5 +1,5 @@
 /** What one thing that a run has under way is, what wakes it, and the command that moves it on. */
-import { isError, type Run } from "../index.ts";
+import { isError, type OverBudget, type Run } from "../index.ts";
 import { nextCommand } from "./command.ts";
 import type { Facts, Fields, Wait } from "./explain.ts";
 import { moment, when } from "./moment.ts";
@@ -61,8 +61,9 @@ function explainBackoff({ cli, run, path, now, ...facts }: Facts, effect: OpenEf
 
 /** How many attempts there may be stands in the code alone. */
 function attemptText({ run, file }: Pick<Facts, "run" | "file">, { type }: OpenEffect, attempt: number): string {
-  const workflow = file?.workflows.find(({ id }) => id === run.workflowId);
-  const most = workflow?.effects.get(type)?.policy.maxAttempts;
+  const own = file?.workflows.find(({ id }) => id === run.workflowId)?.effects.get(type);
+  const handler = own && !own.declared ? own : file?.effects.find(({ effectType }) => effectType === type)?.definition;
+  const most = handler?.policy.maxAttempts;
   return `attempt ${attempt}${most === undefined ? "" : ` of ${Number.isFinite(most) ? most : "any number"}`}`;
 }
 
@@ -100,7 +101,7 @@ function workflowOf({ payload }: OpenEffect): string {
 
 async function explainWait(facts: Facts, wait: Wait, effect: OpenEffect): Promise<Story> {
   const { cli, run, path, now } = facts;
-  const deadline = wait.until !== undefined && wait.reason !== "until" ? deadlineText(wait.until, effect, now) : "";
+  const deadline = wait.until !== undefined && wait.reason !== "until" ? deadlineText(wait, wait.until, effect, now) : "";
   const since: Fields[number] = ["Since", when(wait.since, now)];
   if (wait.reason === "until") {
     const at = wait.until ?? now;
@@ -124,11 +125,12 @@ async function explainWait(facts: Facts, wait: Wait, effect: OpenEffect): Promis
     event: `the event "${wait.waitKey}"`,
     job: `the result of a job, "${wait.waitKey}"`,
   }[wait.reason];
+  const other = wait.schema ? ", or what fits the schema" : ", or other text";
   const by = { user: "an answer", event: "that event", job: "that result" }[wait.reason];
   return {
     fields: [
       ["Waits for", awaited],
-      ["Choices", wait.choices && `${wait.choices.join(", ")}${wait.allowFreeText ? ", or other text" : ""}`],
+      ["Choices", wait.choices && `${wait.choices.join(", ")}${wait.allowFreeText ? other : ""}`],
       ["Schema", wait.schema && jsonLine(wait.schema)],
       ["Key", wait.waitKey],
       since,
@@ -142,15 +144,26 @@ function inMailbox(what: string): string {
   return `${what} that is in its mailbox; the next worker with its code takes it`;
 }
 
-function deadlineText(until: number, { timeoutNode, errorNode, parent }: OpenEffect, now: number): string {
+function deadlineText(wait: Wait, until: number, { timeoutNode, errorNode, parent }: OpenEffect, now: number): string {
+  if (wait.budget !== undefined) return `; without it, it looks for room again at ${when(until, now)}`;
+  if (wait.onTimeout === "again") return `; without it, its handler is called again at ${when(until, now)}`;
   const target = timeoutNode ?? errorNode;
   const then = parent !== undefined ? "this counts as failed" : target === undefined ? "the run fails" : `node "${target}" runs`;
   return `; without it, the wait ends at ${when(until, now)}, and ${then}`;
 }
 
+/** So much more as the next call needs. */
+function raiseOf({ budget, details }: Wait): string | undefined {
+  if (budget === undefined) return undefined;
+  const { name, needed } = details as unknown as OverBudget;
+  return JSON.stringify({ raise: { [name]: needed } });
+}
+
 function answerCommands({ cli, run, file }: Facts, wait: Wait): string[] {
   const several = run.waits.filter(({ reason }) => reason === "user").length > 1;
-  const answer = asksAboutUncertainty(wait) ? '{"retry":true}' : wait.reason === "user" ? "ANSWER" : "PAYLOAD";
+  const answer = asksAboutUncertainty(wait)
+    ? '{"retry":true}'
+    : (raiseOf(wait) ?? (wait.reason === "user" ? "ANSWER" : "PAYLOAD"));
   const respond = nextCommand(cli, "respond", [run.runId, answer], {
     key: several || wait.reason !== "user" ? wait.waitKey : undefined,
     file: file?.path,

@@ -136,7 +136,7 @@ function apply(open: Map<string, OpenEffect>, record: LedgerRecord): void {
       const { outcome, index = -1, result, error } = record.data;
       if (outcome === "result") return close(open, effect);
       if (outcome === "failed") return fail(open, effect);
-      if (outcome === "retry") return backOff(at);
+      if (outcome === "retry" || outcome === "again") return backOff(at);
       if (outcome !== "member") return;
       effect.ended.add(index);
       const status = typeof result === "object" && result !== null && "status" in result ? result.status : "completed";

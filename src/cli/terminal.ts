@@ -89,6 +89,11 @@ export class Terminal {
     this.#write(this.#styled(printable(text), style));
   }
 
+  /** Text as it comes: the next one goes on where it ends. */
+  text(text: string): void {
+    if (!this.gone) this.io.stdout.write(printableLines(text));
+  }
+
   /** Text of several lines, each set in by `indent`. */
   block(text: string, indent = ""): void {
     for (const line of text.split("\n")) this.line(indent + line);

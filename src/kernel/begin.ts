@@ -1,5 +1,6 @@
 /** The first record of a run: its vars checked, its row and its ledger begun together. */
 import { artifactIdsIn } from "./artifact.ts";
+import { budgetsOf, type ScopedBudget } from "./budget.ts";
 import type { Ids } from "./clock.ts";
 import { AbstractRuntimeError } from "./errors.ts";
 import { isPromise, issueTexts, type Limits } from "./execute.ts";
@@ -7,6 +8,7 @@ import { fold } from "./fold.ts";
 import { isObject, type JsonObject, toJson } from "./json.ts";
 import { encodeRecord, type LedgerRecord, type Origin, type ParentLink, type StoredRecord } from "./record.ts";
 import { fromPlain, indexedOf, openWaits, rowOf, type RunState } from "./run.ts";
+import { readBudget, type Spend } from "./spend.ts";
 import type { NewRun } from "./transition.ts";
 import type { Workflow } from "./workflow.ts";
 
@@ -21,6 +23,11 @@ export interface BeginOptions {
   priority?: number;
   /** Short texts that queries find the run by. */
   tags?: readonly string[];
+  /** Its own budget, and those of the runs above it. */
+  budget?: Spend;
+  budgets?: readonly ScopedBudget[];
+  /** The W3C `traceparent` of what starts it. */
+  trace?: string;
   /** Earliest moment to drive it, in milliseconds since 1970. Default: at once. */
   notBefore?: number;
   now: number;
@@ -133,7 +140,8 @@ function checkSize(runId: string, { body }: StoredRecord, limits: Limits): void 
 function encode(workflow: Workflow, value: unknown, options: BeginOptions, ids: Ids, limits: Limits): Begun {
   const vars = toJson(value, "vars", limits.jsonDepth);
   if (!isObject(vars)) throw new AbstractRuntimeError("NOT_JSON", { path: "vars", problem: "the vars of a run are an object" });
-  const { runId, actorId, sessionId, parent, queue, queueKey, priority = 0, tags = [], notBefore, now } = options;
+  const { runId, actorId, sessionId, parent, queue, queueKey, priority = 0, tags = [], trace, notBefore, now } = options;
+  const budgets = budgetsOf(runId, readBudget(options.budget, "the start of a run"), options.budgets);
   const { record, stored } = encodeRecord(
     {
       kind: "run_started",
@@ -150,9 +158,10 @@ function encode(workflow: Workflow, value: unknown, options: BeginOptions, ids: 
         ...(workflow.onCancel === undefined ? {} : { onCancel: workflow.onCancel }),
         ...(tags.length > 0 ? { tags: [...new Set(tags)] } : {}),
         ...(workflow.index.length > 0 ? { index: [...workflow.index] } : {}),
+        ...(budgets.length > 0 ? { budgets } : {}),
       },
     },
-    { runId, seq: 0, prev: null, at: now, step: 1, node: workflow.entry, actorId },
+    { runId, seq: 0, prev: null, at: now, step: 1, node: workflow.entry, actorId, trace },
     ids.salt(),
   );
   checkSize(runId, stored, limits);

@@ -5,8 +5,10 @@ import type { DriveHost } from "./drive-host.ts";
 import { AbstractRuntimeError, type ErrorCode, type ErrorData, errorData, isError } from "./errors.ts";
 import { isObject, type Json, type JsonObject } from "./json.ts";
 import { restoreRun } from "./fold.ts";
+import type { QueueOptions } from "./plan.ts";
 import type { ParentLink, RecordDraft } from "./record.ts";
 import { isEnded, largestBatch, type OpenEffect, payloadOf, type RunState } from "./run.ts";
+import type { Spend } from "./spend.ts";
 import type { Outcome } from "./step.ts";
 import type { Message } from "./message.ts";
 import type { NewRun } from "./transition.ts";
@@ -20,7 +22,7 @@ export interface Begins {
 }
 
 /** What `start_subworkflow` comes to. Asking again gives the same child. Payload keys may be in AbstractRuntime's snake_case. */
-export async function beginChild(effect: OpenEffect, parent: RunState, host: DriveHost): Promise<Begins> {
+export async function beginChild(effect: OpenEffect, parent: RunState, host: DriveHost, trace?: string): Promise<Begins> {
   const payload = payloadOf(effect);
   const read = (camel: string, snake: string): Json | undefined =>
     isObject(payload) ? (payload[camel] ?? payload[snake]) : undefined;
@@ -28,7 +30,7 @@ export async function beginChild(effect: OpenEffect, parent: RunState, host: Dri
     const workflow = childWorkflow(effect, payload, host);
     const runId = childId(parent.runId, effect.id, effect.generation);
     const detached = read("async", "detached") === true;
-    const child = await begin(workflow, runId, read("vars", "vars") ?? {}, payload, effect.id, parent, host, detached);
+    const child = await begin(workflow, runId, read("vars", "vars") ?? {}, payload, effect.id, parent, host, detached, trace);
     if (detached) return { outcome: { kind: "completed", result: { subRunId: runId, async: true } }, children: [child] };
     const timeoutMs = read("timeoutMs", "timeout_ms");
     const details = { subRunId: runId, subWorkflowId: workflow.id };
@@ -43,7 +45,7 @@ export async function beginChild(effect: OpenEffect, parent: RunState, host: Dri
 }
 
 /** The next children of a `fan_out`: so many that its window is full. */
-export async function beginChildren(effect: OpenEffect, parent: RunState, host: DriveHost): Promise<Begins> {
+export async function beginChildren(effect: OpenEffect, parent: RunState, host: DriveHost, trace?: string): Promise<Begins> {
   const payload = payloadOf(effect) as JsonObject;
   return failing(async () => {
     const workflow = childWorkflow(effect, payload, host);
@@ -61,7 +63,7 @@ export async function beginChildren(effect: OpenEffect, parent: RunState, host: 
       const id = memberId(effect.id, started);
       const runId = childId(parent.runId, id, generation);
       try {
-        children.push(await begin(workflow, runId, items[started] as Json, payload, id, parent, host, false));
+        children.push(await begin(workflow, runId, items[started] as Json, payload, id, parent, host, false, trace));
       } catch (error) {
         // Where failures are among the results, so is a child that cannot begin.
         if (!effect.collect) throw named(error, started);
@@ -99,11 +101,12 @@ function begin(
   parent: RunState,
   host: DriveHost,
   detached: boolean,
+  trace: string | undefined,
 ): Promise<NewRun> | NewRun {
   const depth = (parent.parent?.depth ?? 0) + 1;
   if (depth > host.limits.childDepth)
     throw new AbstractRuntimeError("CHILD_TOO_DEEP", { runId: parent.runId, depth, limit: host.limits.childDepth });
-  const { queue, queueKey, priority } = options as { queue?: string; queueKey?: string; priority?: number };
+  const { queue, queueKey, priority, budget } = options as QueueOptions & { budget?: Spend };
   const link: ParentLink = { runId: parent.runId, effectId, depth, ...(detached ? { detached: true } : {}) };
   const begun = beginRun(
     workflow,
@@ -112,11 +115,14 @@ function begin(
       vars,
       parent: link,
       now: host.now(),
+      ...(trace === undefined ? {} : { trace }),
       ...(parent.actorId === undefined ? {} : { actorId: parent.actorId }),
       ...(parent.sessionId === undefined ? {} : { sessionId: parent.sessionId }),
       ...(queue === undefined ? {} : { queue }),
       ...(queueKey === undefined ? {} : { queueKey }),
       ...(priority === undefined ? {} : { priority }),
+      ...(budget === undefined ? {} : { budget }),
+      ...(parent.budgets ? { budgets: parent.budgets } : {}),
     },
     host.ids,
     host.limits,

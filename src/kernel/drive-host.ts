@@ -4,10 +4,12 @@ import type { Clock, Ids } from "./clock.ts";
 import type { EffectDefinition, Logger } from "./effect.ts";
 import type { Limits } from "./execute.ts";
 import type { Slots } from "./executions.ts";
+import type { Instrument } from "./instrument.ts";
 import type { LedgerRecord } from "./record.ts";
 import type { RunRow } from "./run.ts";
 import type { NewRun } from "./transition.ts";
 import type { Store } from "./store.ts";
+import type { Streams } from "./stream.ts";
 import type { Workflow } from "./workflow.ts";
 
 export interface DriveHost {
@@ -17,6 +19,10 @@ export interface DriveHost {
   readonly log: Logger;
   readonly limits: Limits;
   readonly artifacts: ArtifactKeeper;
+  /** Where streams of attempts go. Default: nowhere. */
+  readonly streams?: Streams;
+  /** Is told what drivers do while they do it. */
+  readonly instrument?: Instrument | undefined;
   /** Now, by the store's clock. */
   now(): number;
   /** How long drivers have kept the event loop since it last had its turn, in milliseconds. */

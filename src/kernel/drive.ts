@@ -10,15 +10,17 @@
  * D5. While a transactional effect executes, nothing of its run is appended: the next commit is that of its transaction, with what the
  *     handler wrote there. What other effects come to meanwhile is recorded behind it.
  */
+import { raisedBy } from "./budget.ts";
 import { awaitingChildren, endedBefore, givenUp, startsChildren } from "./child.ts";
 import type { DriveHost } from "./drive-host.ts";
-import type { EffectDefinition } from "./effect.ts";
+import { type EffectDefinition, isSpeculative } from "./effect.ts";
 import { AbstractRuntimeError, type ErrorData, errorData, isError } from "./errors.ts";
 import { interrupted, isPromise } from "./execute.ts";
 import { Executions } from "./executions.ts";
 import { restoreRun } from "./fold.ts";
 import { Inbox } from "./inbox.ts";
-import { cloneJson, equalJson, isObject } from "./json.ts";
+import { DriveTrace, endingOf } from "./instrument.ts";
+import { cloneJson, equalJson, isObject, type Json } from "./json.ts";
 import { migration, type Misfit, nodeMisfit } from "./migrate.ts";
 import { isBuiltIn, Needs } from "./needs.ts";
 import type { StepPlan } from "./plan.ts";
@@ -50,7 +52,7 @@ import {
   planDrafts,
   undoDrafts,
 } from "./step.ts";
-import type { Blocked, Lease, Loaded } from "./transition.ts";
+import type { Blocked, CounterChange, Lease, Loaded } from "./transition.ts";
 import type { Mail } from "./message.ts";
 import type { Workflow } from "./workflow.ts";
 import { type AppendOptions, Writer } from "./write.ts";
@@ -66,10 +68,13 @@ export interface DriveResult {
 
 /** Time for a handler to answer an aborted signal before its outcome is called uncertain. */
 const cancelGraceMs = 5_000;
+/** So long a backoff keeps those behind it from beginning that it excludes. */
+const orderMs = 60_000;
 export class Driver {
   readonly #host: DriveHost;
   readonly #lease: Lease;
   readonly #needs: Needs;
+  readonly #trace: DriveTrace | undefined;
   readonly #writer: Writer;
   readonly #executions: Executions;
   readonly #artifacts: RunArtifacts;
@@ -80,8 +85,10 @@ export class Driver {
   /** Attempts that were under way when an earlier driver of this run ended. */
   #inherited: Set<string>;
   /** Effects that wait for a slot in this process, and whether one may have become free since they asked. */
-  #queued = false;
+  readonly #queued = new Set<string>();
   #slotFreed = false;
+  /** Those of `exclusive` effects that are about to be recorded as begun, by what they exclude. */
+  readonly #planned = new Map<string, string>();
   /** Waits for detached children that were compared with these children: they may have ended before somebody waited. */
   readonly #joined = new Set<string>();
   /** When the last end of a child was taken. */
@@ -90,7 +97,7 @@ export class Driver {
   /** Ends the wait for a node that answers asynchronously. */
   #giveUpNode: ((reason: unknown) => void) | undefined;
   #stopping = false;
-  /** The outcome of a non-speculative effect is appended and perhaps not durable: no handler runs before it is. */
+  /** The outcome of a non-speculative effect, or what it did to a budget, is appended and perhaps not durable: no handler runs before it is. */
   #owing = false;
   /** What `leaseLapses` said when the lease was surely held. */
   #lapses: number;
@@ -105,14 +112,16 @@ export class Driver {
     this.#host = host;
     this.#lease = loaded.lease;
     this.#lapses = host.leaseLapses();
-    this.#writer = new Writer(host, loaded, restored, created);
+    this.#needs = new Needs(host, restored.state);
+    this.#trace =
+      host.instrument && new DriveTrace(host.instrument, restored.state, [...(this.#needs.workflow?.effects.keys() ?? [])]);
+    this.#writer = new Writer(host, loaded, restored, created, this.#trace?.parent);
     const slotFreed = (): void => {
       this.#slotFreed = true;
       this.#wake?.();
     };
     this.#artifacts = new RunArtifacts(host, restored.state.runId);
-    this.#executions = new Executions(host, this.#artifacts, () => this.#wake?.(), slotFreed);
-    this.#needs = new Needs(host, restored.state);
+    this.#executions = new Executions(host, this.#artifacts, () => this.#wake?.(), slotFreed, this.#trace);
     this.#inbox = new Inbox(loaded.mail);
     this.#inherited = executing(restored.state);
   }
@@ -160,7 +169,14 @@ export class Driver {
    */
   async drive(maxSteps = Number.POSITIVE_INFINITY): Promise<DriveResult> {
     try {
-      return await this.#drive(maxSteps);
+      if (!this.#trace) return await this.#drive(maxSteps);
+      const result = await this.#trace.within(() => this.#drive(maxSteps));
+      const { code, problem } = result.blocked ?? {};
+      this.#trace.end(endingOf(result.state, result.end, code ? { name: "Error", code, message: problem ?? "" } : undefined));
+      return result;
+    } catch (error) {
+      this.#trace?.end({ outcome: "broken", error: errorData(error) });
+      throw error;
     } finally {
       this.#executions.leave();
     }
@@ -193,7 +209,7 @@ export class Driver {
         if (windsUp) this.#executions.abortAll(() => this.#cancelled(), cancelGraceMs);
         // Paused or stopping, the step under way is finished and nothing new begins.
         const resting = this.#state.paused || this.#stopping;
-        this.#queued = false;
+        this.#queued.clear();
         if (windsUp || (!resting && (hasOpen(this.#state) || this.#state.undoing))) {
           const blocked = this.#unknownRetry();
           if (blocked) return await this.#block(blocked);
@@ -222,7 +238,9 @@ export class Driver {
         if (blocked) return await this.#block(blocked);
         if (this.#executions.hasSettled || this.#writer.broken) continue;
         if (hasOpen(this.#state) && (await this.#findEnded())) continue;
-        if (this.#executions.size > 0 || this.#queued || this.#soon() !== undefined) {
+        // One may have come in meanwhile.
+        if (this.#executions.hasSettled) continue;
+        if (this.#executions.size > 0 || this.#queued.size > 0 || this.#soon() !== undefined) {
           await this.#pause();
           continue;
         }
@@ -267,9 +285,10 @@ export class Driver {
   #due(): RecordDraft[] {
     this.#slotFreed = false;
     const mayJoin = (group: OpenEffect): boolean => this.#mayJoin(group);
-    const hasSlot = (type: string, id: string): boolean => {
-      const has = this.#executions.hasSlot(type, id);
-      if (!has) this.#queued = true;
+    this.#planned.clear();
+    const hasSlot = (type: string, id: string, payload: () => Json): boolean => {
+      const has = this.#hasSlot(type, id, payload);
+      if (!has) this.#queued.add(id);
       return has;
     };
     return dueDrafts(this.#state, this.#host.now(), mayJoin, hasSlot, this.#onCancel());
@@ -287,6 +306,7 @@ export class Driver {
       as,
     );
     if (!appended) return false;
+    this.#trace?.look(this.#state);
     if (parents.length > 0) for (const cancel of givenUp(this.#state, parents, drafts)) this.#writer.tell(cancel);
     // The run ends all the same, so that somebody has to be told.
     for (const { type, error } of this.#state.undoFailures?.slice(undone) ?? [])
@@ -314,9 +334,9 @@ export class Driver {
    */
   #mayJoin(group: OpenEffect): boolean {
     let may = true;
-    for (const { id, phase, type } of this.#state.open.values()) {
-      if (phase !== "executing" || !id.startsWith(`${group.id}.`) || this.#needs.definition(type)?.speculative !== false)
-        continue;
+    for (const effect of this.#state.open.values()) {
+      const { id, phase } = effect;
+      if (phase !== "executing" || !id.startsWith(`${group.id}.`) || !this.#isExternal(effect)) continue;
       if (!this.#executions.has(id) && !this.#inherited.has(id)) continue;
       this.#executions.abort(id, new Error("The effect was given up: the others of its group are done."), cancelGraceMs);
       may = false;
@@ -410,8 +430,10 @@ export class Driver {
   /** A message that cannot be recorded fails what waited for it; kept, it would stop the run at every attempt to go on. */
   #appendTaken(mail: Mail, drafts: readonly RecordDraft[]): void {
     const sender = mail.actorId === undefined ? {} : { actorId: mail.actorId };
+    const raised = this.#state.budgets ? raisedBy(this.#state, mail, drafts) : [];
     try {
       this.#append(drafts, sender);
+      this.#count(raised);
     } catch (error) {
       if (!(error instanceof AbstractRuntimeError)) throw error;
       this.#append(messageDrafts(this.#state, mail, errorData(error)) ?? [], { ...sender, isSmall: true });
@@ -477,9 +499,11 @@ export class Driver {
         return this.#fail(nodeError(error, state.node));
       }
     };
-    const ran = runNode(node, state, this.#host, (giveUp) => {
-      this.#giveUpNode = giveUp;
-    });
+    const run = (): Ran | Promise<Ran> =>
+      runNode(node, state, this.#host, (giveUp) => {
+        this.#giveUpNode = giveUp;
+      });
+    const ran = this.#trace ? this.#trace.step(state.step, state.node).within(run) : run();
     if (!isPromise(ran)) return finish(ran);
     this.#sendAhead();
     return ran.then((settled) => {
@@ -506,7 +530,7 @@ export class Driver {
       now: this.#host.now(),
       nodes: workflow.nodes,
       depth: this.#host.limits.jsonDepth,
-      hasSlot: (type, id) => this.#executions.hasSlot(type, id),
+      hasSlot: (type, id, payload) => this.#hasSlot(type, id, payload),
       isUndoable: (type) => this.#host.effect(type, workflow)?.undo !== undefined,
     };
   }
@@ -607,7 +631,11 @@ export class Driver {
         // Starting a child again finds the one that was started, so it is simply begun anew.
         else if (!resting || effect.phase === "executing") due.push(effect);
       } else if (windsUp) {
-        this.#executions.settle(id, this.#inherited.delete(id) ? interrupted(definition) : notBegun);
+        const wasUnderWay = this.#inherited.delete(id);
+        if (effect.parting && definition && !wasUnderWay) {
+          due.push(effect);
+          external ||= this.#isExternal(effect);
+        } else this.#executions.settle(id, wasUnderWay ? interrupted(definition, effect) : notBegun);
       } else if (!definition && !isBuiltIn(type)) {
         return resting ? undefined : this.#needs.unknownEffect(type);
       } else if (definition?.transactional && !this.#host.store.transact) {
@@ -615,10 +643,10 @@ export class Driver {
       } else if (this.#inherited.has(id) && definition) {
         if (resting) continue;
         this.#inherited.delete(id);
-        this.#executions.settle(id, interrupted(definition));
+        this.#executions.settle(id, interrupted(definition, effect));
       } else {
         due.push(effect);
-        external ||= definition?.speculative === false;
+        external ||= this.#isExternal(effect);
       }
     }
     if (this.#executions.hasSettled || due.length === 0) return undefined;
@@ -635,6 +663,31 @@ export class Driver {
     await this.#host.renewLeases();
     this.#lapses = this.#host.leaseLapses();
     await this.#writer.send({ release: false, mailSeen: this.#inbox.seen });
+  }
+
+  /** Whether an effect may begin: there is a slot, and no other one excludes it. */
+  #hasSlot(type: string, id: string, payload: () => Json): boolean {
+    const { exclusive } = this.#needs.definition(type) ?? {};
+    const text = exclusive?.(payload());
+    if (exclusive === undefined || text === undefined) return this.#executions.hasSlot(type, id);
+    const key = JSON.stringify([type, text]);
+    const planned = this.#planned.get(key);
+    if (planned !== undefined && planned !== id) return false;
+    let isBefore = true;
+    for (const other of this.#state.open.values()) {
+      if (other.id === id) isBefore = false;
+      if (other.id === id || other.type !== type) continue;
+      // One before it that is to be tried again has not settled; where that takes long, the run is not held here for it.
+      const isNext = isBefore && other.attempt > 0 && (other.retryAt ?? Number.POSITIVE_INFINITY) <= this.#host.now() + orderMs;
+      const excludes = other.phase === "executing" || (other.phase === "backing_off" && isNext);
+      if (!excludes || exclusive(payloadOf(other)) !== text) continue;
+      // Those behind it need not look again.
+      this.#planned.set(key, other.id);
+      return false;
+    }
+    if (!this.#executions.hasSlot(type, id)) return false;
+    this.#planned.set(key, id);
+    return true;
   }
 
   /** One that is transactional begins when the others have, and has the run to itself (D5). */
@@ -677,6 +730,12 @@ export class Driver {
     };
   }
 
+  /** Whether its handler may touch the world. */
+  #isExternal(effect: OpenEffect): boolean {
+    const definition = this.#needs.definition(effect.type);
+    return definition !== undefined && !isSpeculative(definition, () => payloadOf(effect));
+  }
+
   #checkWhole(): void {
     if (this.#writer.broken) throw this.#writer.broken.error;
   }
@@ -697,13 +756,14 @@ export class Driver {
     const effect = this.#state.open.get(next.id);
     // Closed meanwhile, by a faster member of an `any` or by the end of the run.
     if (!effect || !awaitsOutcome(effect)) return true;
-    if (this.#needs.definition(effect.type)?.speculative === false) this.#owing = true;
+    if (this.#isExternal(effect)) this.#owing = true;
     try {
       this.#recordOutcome(effect, next.outcome);
       for (const child of next.children) this.#writer.start(child);
     } catch (error) {
       // What it gave cannot be recorded: too large, or a wait that makes no sense.
-      this.#recordOutcome(effect, { kind: "failed", error: errorData(error), retryable: false }, { isSmall: true });
+      const { counters = [] } = next.outcome;
+      this.#recordOutcome(effect, { kind: "failed", error: errorData(error), retryable: false, counters }, { isSmall: true });
     }
     return true;
   }
@@ -712,6 +772,14 @@ export class Driver {
     const { policy = defaultPolicy, onUncertain = "retry" } = this.#needs.definition(effect.type) ?? {};
     const rules = { policy, onUncertain };
     this.#append(outcomeDrafts(this.#state, effect, outcome, rules, this.#host.now(), this.#host.ids.random()), as);
+    if (outcome.counters) this.#count(outcome.counters);
+  }
+
+  /** What the next handler reserves is compared with counters that stand in the store. */
+  #count(changes: readonly CounterChange[]): void {
+    if (changes.length === 0) return;
+    this.#writer.count(changes);
+    this.#owing = true;
   }
 
   // ---- Waiting in process ------------------------------------------------------------------------------------------
@@ -724,7 +792,7 @@ export class Driver {
 
   get #timing(): Timing {
     const lingersUntil = this.#lastMemberAt + (this.#host.lingerMs ?? 0);
-    return { now: this.#host.now(), lingersUntil, lacksSlot: this.#queued };
+    return { now: this.#host.now(), lingersUntil, lackSlots: this.#queued };
   }
 
   /** Waits for an outcome, a message, or the next moment. What is appended goes out first (D3). */

@@ -4,9 +4,12 @@
  */
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { ArtifactAccess } from "./artifact.ts";
+import type { Budget } from "./budget.ts";
 import { type AnswerSchema, jsonSchemaOf, type SchemaResult } from "./answer-schema.ts";
 import type { Clock } from "./clock.ts";
+import type { Limits } from "./execute.ts";
 import { AbstractRuntimeError, checkOptions, nearest } from "./errors.ts";
+import type { TraceHeaders } from "./instrument.ts";
 import type { Json, JsonObject } from "./json.ts";
 import { builtInEffects, type Effect, isoText, type Ready, request, timeoutMember, type WaitPlanOptions } from "./plan.ts";
 import { type Policy, type PolicyOptions, readPolicy } from "./policy.ts";
@@ -37,10 +40,23 @@ export function defineEffect<
   if (typeof definition !== "object" || definition === null) refuse("definition", `${where} needs { run }`);
   checkOptions(
     definition,
-    ["input", "output", "policy", "onUncertain", "speculative", "transactional", "undo", "run", "title"],
+    [
+      "input",
+      "output",
+      "policy",
+      "onUncertain",
+      "speculative",
+      "exclusive",
+      "transactional",
+      "keepsShape",
+      "undo",
+      "run",
+      "title",
+    ],
     where,
   );
-  const { input, output, onUncertain = "retry", speculative = false, transactional = false, undo, run, title } = definition;
+  const { input, output, onUncertain = "retry", speculative = false, exclusive, transactional = false } = definition;
+  const { keepsShape = false, undo, run, title } = definition;
   if (typeof run !== "function") refuse("run", `${where} needs a run function`);
   if (!uncertainties.includes(onUncertain)) {
     refuse(
@@ -49,8 +65,12 @@ export function defineEffect<
       nearest(String(onUncertain), uncertainties),
     );
   }
-  if (typeof speculative !== "boolean") refuse("speculative", `${where}: speculative is true or false`);
+  if (typeof speculative !== "boolean" && typeof speculative !== "function")
+    refuse("speculative", `${where}: speculative is true, false, or a function of the payload`);
+  if (exclusive !== undefined && typeof exclusive !== "function")
+    refuse("exclusive", `${where}: exclusive is a function of the payload`);
   if (typeof transactional !== "boolean") refuse("transactional", `${where}: transactional is true or false`);
+  if (typeof keepsShape !== "boolean") refuse("keepsShape", `${where}: keepsShape is true or false`);
   if (transactional && speculative) refuse("speculative", `${where}: an effect is transactional or speculative, not both`);
   if (transactional && definition.onUncertain !== undefined)
     refuse("onUncertain", `${where}: a transactional effect is never uncertain, so it has no onUncertain`);
@@ -59,7 +79,7 @@ export function defineEffect<
   for (const [name, schema] of Object.entries({ input, output })) {
     if (schema !== undefined && !isStandardSchema(schema)) refuse(name, `${where}: ${name} is a Standard Schema, or type<T>()`);
   }
-  const made: EffectDefinition = Object.freeze({
+  const made: EffectDefinition = {
     type,
     input: input as StandardSchemaV1 | undefined,
     output: output as StandardSchemaV1 | undefined,
@@ -68,14 +88,45 @@ export function defineEffect<
       `the policy of effect "${type}"`,
     ),
     onUncertain,
-    speculative,
+    speculative: speculative as EffectDefinition["speculative"],
+    exclusive: exclusive as EffectDefinition["exclusive"],
     transactional,
+    keepsShape,
     undo: undo as EffectDefinition["undo"],
     run: run as EffectDefinition["run"],
     title,
-  });
-  const build = (payload: unknown, options?: WaitPlanOptions) => request(type, payload === undefined ? {} : payload, options);
-  return Object.freeze(Object.assign(build, { effectType: type, definition: made })) as Anything;
+  };
+  return effectOf(made);
+}
+
+/**
+ * Says that workflows use an effect whose handler the runtime has, as an effect of its own with the same type: a model, a tool, what
+ * differs between processes. A run that requests one in a process without a handler is blocked with EFFECT_UNKNOWN.
+ *
+ * @throws INVALID_OPTION
+ */
+export function declareEffect<const Type extends string, Payload = Anything, Result = Anything>(
+  type: Type,
+): DefinedEffect<Type, Payload, Result> {
+  const { definition } = defineEffect(type, { run: () => null });
+  return effectOf({ ...definition, declared: true });
+}
+
+function effectOf(definition: EffectDefinition): Anything {
+  const build = (payload: unknown, options?: WaitPlanOptions) =>
+    request(definition.type, payload === undefined ? {} : payload, options);
+  return Object.freeze(Object.assign(build, { effectType: definition.type, definition: Object.freeze(definition) }));
+}
+
+/** Whether running this request again harms nobody. */
+export function isSpeculative({ speculative }: EffectDefinition, payload: () => Json): boolean {
+  if (typeof speculative !== "function") return speculative;
+  try {
+    return speculative(payload()) === true;
+  } catch {
+    // Whoever cannot say that it is harmless has not said so.
+    return false;
+  }
 }
 
 export interface EffectOptions<Input, Payload, Given, Returned, Result> {
@@ -90,14 +141,24 @@ export interface EffectOptions<Input, Payload, Given, Returned, Result> {
    * a person. Default: `"retry"`.
    */
   onUncertain?: OnUncertain;
-  /** Running it again, even with another input, harms nobody: reads, model calls, computation. Default: false. */
-  speculative?: boolean;
+  /** Running it again, even with another input, harms nobody: reads, model calls, computation. Said of all, or by the payload as recorded; a function that throws says no. Default: false. */
+  speculative?: boolean | ((payload: Json) => boolean);
+  /**
+   * Of the requests of one run for which this gives the same text, one executes at a time; the others begin when it has settled, or waits,
+   * or is to be tried again in more than a minute. Default: all that are open execute together.
+   */
+  exclusive?: (payload: Json) => string | undefined;
   /**
    * The handler gets a transaction of the store, as `context.transaction`: what it writes there and the record of its outcome stand
    * together or not at all, so that it happens exactly once. What it does elsewhere is not part of that. Its attempts have 10 s, unless
    * `policy.timeoutMs` says otherwise: other writers wait meanwhile. Only over SQLite files and Postgres. Default: false.
    */
   transactional?: boolean;
+  /**
+   * Of a result that is too large for the ledger, only long texts become artifacts. Otherwise it is put there as a whole if it is too large
+   * without any such text, and what reads it finds a reference. Default: false.
+   */
+  keepsShape?: boolean;
   /**
    * Undoes it. Should the run fail or be cancelled after this effect was completed, the effect that `undo` requests is carried out,
    * the last completed first. An effect that takes `{ payload, result }` stands here as it is; one that another function requests is
@@ -138,8 +199,12 @@ export interface EffectDefinition {
   readonly output?: StandardSchemaV1;
   readonly policy: Policy;
   readonly onUncertain: OnUncertain;
-  readonly speculative: boolean;
+  readonly speculative: boolean | ((payload: Json) => boolean);
+  readonly exclusive?: (payload: Json) => string | undefined;
   readonly transactional: boolean;
+  readonly keepsShape?: boolean;
+  /** Its handler is the runtime's. */
+  readonly declared?: true;
   readonly undo?: (done: { payload: Json; result: Json }) => Effect;
   readonly run: (input: unknown, context: EffectContext) => unknown;
   readonly title?: string;
@@ -153,24 +218,57 @@ export interface EffectContext {
   readonly step: number;
   /** From 1. */
   readonly attempt: number;
+  /** Attempts that count for the policy, this one included: those before a wait was over do not, nor those that the end of a process cut off. */
+  readonly tries: number;
   /** The same for every attempt and restart, different for every request. Pass it on to whoever can use it. */
   readonly idempotencyKey: string;
   /** Whether an earlier attempt may have happened: look it up under `idempotencyKey` first. */
   readonly uncertain: boolean;
+  /** What was delivered to the waits `{ again: true }` that this handler returned before, in order. */
+  readonly answers: readonly Json[];
+  /** Of each of these: the key of the wait that it was for, and who gave it. */
+  readonly answered: readonly { readonly waitKey: string; readonly actorId?: string }[];
+  /** The wait `{ again: true }` that was returned last has passed its deadline. */
+  readonly timedOut: boolean;
+  /** The `details` of the wait `{ again: true }` that was returned last: what the handler left to itself. */
+  readonly waited?: Json;
+  /** The run was cancelled while the effect waited with `onCancel: "again"`: what is under way elsewhere can be called off now. */
+  readonly cancelled: boolean;
   /** Aborts when the attempt times out, its run is cancelled, its lease is lost or the runtime stops. */
   readonly signal: AbortSignal;
   readonly clock: Clock;
   readonly log: Logger;
+  /** What may be recorded here. */
+  readonly limits: Readonly<Limits>;
   /** Says that the attempt is alive: its timeout starts anew. `note` is shown to whoever watches. */
   progress(note?: string): void;
+  /**
+   * Shows a part of the result to whoever watches the run, at once and as provisional; soon after, it is durable. The text of all
+   * parts of an attempt is one stream, and places in it are counted in UTF-16 units.
+   */
+  stream(part: StreamPart): void;
+  /**
+   * The trace context of this attempt (`traceparent`, perhaps `tracestate`), for the headers of a request to somewhere else. Empty
+   * without telemetry.
+   */
+  traceHeaders(): TraceHeaders;
   /** Bytes that are too large for a result: put them, and return what `put` answers. They are kept until the outcome is recorded. */
   readonly artifacts: ArtifactAccess;
+  /** What the run may spend: see `spend`, which goes around a call. */
+  readonly budget: Budget;
   readonly run: EffectRun;
   /**
    * Of a transactional effect: the store's transaction, as the client of its database (`DatabaseSync` on SQLite, pg's client on Postgres). The
    * handler writes with it and never ends it.
    */
   readonly transaction?: unknown;
+}
+
+/** A piece of what an attempt gives: `type` says what it is a piece of (`text`, `reasoning`, `tool-call`, ...), and other members are texts, such as an id. */
+export interface StreamPart {
+  readonly type: string;
+  readonly text: string;
+  readonly [member: string]: string;
 }
 
 /** The run that requested an effect, to read. */
@@ -180,6 +278,8 @@ export interface EffectRun {
   /** A copy, made when first read. Changing it changes nothing. */
   readonly vars: Readonly<JsonObject>;
   readonly actorId?: string;
+  readonly sessionId?: string;
+  readonly parentRunId?: string;
 }
 
 /** Where messages go; the host decides what becomes of them. */
@@ -192,7 +292,8 @@ export interface Logger {
 
 /**
  * Marks an error as definite: what the effect was to do has certainly not happened (`throw definite(new Error("card declined"))`), so the
- * retry policy applies and not `onUncertain`. Errors of your own may carry `definite: true` themselves.
+ * retry policy applies and not `onUncertain`. Errors of your own may carry `definite: true` themselves, and `retryAfterMs` where the other
+ * side said how long to wait at least before the next attempt.
  *
  * @returns The same error; a new one with it as `cause` when it takes no properties.
  */
@@ -215,6 +316,12 @@ export function isRetryable(error: unknown): boolean {
   return markOf(error, "retryable") !== false;
 }
 
+/** What an error says of when another attempt makes sense, in milliseconds from now. */
+export function retryAfterOf(error: unknown): number | undefined {
+  const given = markOf(error, "retryAfterMs");
+  return typeof given === "number" && given > 0 && Number.isFinite(given) ? given : undefined;
+}
+
 function mark(error: unknown, marks: Record<string, boolean>): Error {
   const marked = error instanceof Error && Object.isExtensible(error) ? error : new Error(messageOf(error), { cause: error });
   // Not enumerable: marks are for the driver, and would clutter what loggers print.
@@ -228,7 +335,7 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function markOf(error: unknown, name: "definite" | "retryable"): unknown {
+function markOf(error: unknown, name: "definite" | "retryable" | "retryAfterMs"): unknown {
   try {
     return typeof error === "object" && error !== null ? (error as Record<string, unknown>)[name] : undefined;
   } catch {
@@ -259,10 +366,16 @@ export interface WaitData {
   readonly schema?: Json;
   readonly details?: Json;
   readonly timeoutMs?: number;
+  readonly again?: true;
+  readonly onTimeout?: "again";
+  readonly onCancel?: "again";
+  /** Of a wait that `overBudget` made: the run whose budget it is. */
+  readonly budget?: string;
 }
 
 /**
- * For handlers to return: the effect waits, and what is delivered is its result. Costs nothing while it waits, over restarts too.
+ * For handlers to return: the effect waits, and what is delivered is its result. Costs nothing while it waits, over restarts too. With
+ * `again`, what is delivered is not the result: the handler is called again, and finds it in `context.answers`.
  *
  * @throws INVALID_OPTION
  */
@@ -273,7 +386,11 @@ export function wait<
   Schema extends AnswerSchema | undefined = undefined,
 >(request: WaitOptions<Reason, Choice, FreeText, Schema>): WaitRequest<WaitResult<Reason, Choice, FreeText, Schema>> {
   checkOptions(request, waitKeys, "wait()");
-  const { reason, until, schema, timeoutMs, ...rest } = request;
+  const { reason, until, schema, timeoutMs, again, ...rest } = request;
+  for (const option of ["onTimeout", "onCancel"] as const)
+    if (rest[option] !== undefined && (rest[option] !== "again" || again !== true))
+      refuse(option, `wait({ ${option} }) can be "again", together with again: true`);
+  if (again !== undefined && typeof again !== "boolean") refuse("again", "wait(): again is true or false");
   if (!reasons.includes(reason)) {
     refuse("reason", `wait() needs a reason: ${reasons.join(", ")}`, nearest(String(reason), reasons));
   }
@@ -285,6 +402,7 @@ export function wait<
     [waitBrand]: true,
     reason,
     ...rest,
+    ...(again ? { again } : {}),
     ...(until === undefined ? {} : { until: isoText(until, "wait()") }),
     ...(json === undefined ? {} : { schema: json }),
     ...timeoutMember(timeoutMs),
@@ -308,6 +426,12 @@ export interface WaitOptions<Reason extends WaitReason, Choice extends string, F
   details?: unknown;
   /** Longest wait, in milliseconds, counted by the store's clock. Default: no limit. */
   timeoutMs?: number;
+  /** The handler is called again with what was delivered, as another attempt that counts for no policy. Default: false. */
+  again?: boolean;
+  /** With `again`: it is called again when `timeoutMs` has passed. Default: the effect fails with WAIT_TIMEOUT. */
+  onTimeout?: "again";
+  /** With `again`: it is called once more when the run is cancelled meanwhile, and has 5 s to call off what it began. Default: it is not. */
+  onCancel?: "again";
 }
 
 /** Whether a handler returned `wait(...)`. Everything else it returns is a result. */
@@ -316,7 +440,20 @@ export function isWaitRequest(value: unknown): value is WaitRequest {
 }
 
 const reasons: readonly string[] = ["event", "until", "user", "job", "subworkflow"] satisfies WaitReason[];
-const waitKeys = ["reason", "waitKey", "until", "prompt", "choices", "allowFreeText", "schema", "details", "timeoutMs"];
+const waitKeys = [
+  "reason",
+  "waitKey",
+  "until",
+  "prompt",
+  "choices",
+  "allowFreeText",
+  "schema",
+  "details",
+  "timeoutMs",
+  "again",
+  "onTimeout",
+  "onCancel",
+];
 
 export function isDefinedEffect(value: unknown): value is AnyEffect {
   return typeof value === "function" && typeof (value as Partial<AnyEffect>).definition?.run === "function";

@@ -76,10 +76,12 @@ export const catalogue = {
   ),
 
   // Effects
-  EFFECT_UNKNOWN: entry<{ effectType: string; runId: string; suggestion?: string }>(
+  EFFECT_UNKNOWN: entry<{ effectType: string; runId: string; declared?: boolean; suggestion?: string }>(
     (f) => `run ${f.runId} requests effect "${f.effectType}", which this process has no handler for`,
     (f) =>
-      `${f.suggestion ? `Did you mean "${f.suggestion}"? ` : ""}Register it in the workflow's or the runtime's effects; the run waits, unchanged.`,
+      f.declared
+        ? "The workflow only says that it uses it: put its handler into the runtime's effects, which a file for the command line exports as `effects`; the run waits, unchanged."
+        : `${f.suggestion ? `Did you mean "${f.suggestion}"? ` : ""}Register it in the workflow's or the runtime's effects; the run waits, unchanged.`,
   ),
   EFFECT_FAILED: entry<{ effectType: string; attempts: number; problem: string }>(
     (f) => `effect "${f.effectType}" failed after ${f.attempts} ${f.attempts === 1 ? "attempt" : "attempts"}: ${f.problem}`,
@@ -93,9 +95,61 @@ export const catalogue = {
     (f) => `whether effect "${f.effectType}" happened is not known: ${f.problem}`,
     (f) => `Look it up at the other side under idempotency key ${f.idempotencyKey}.`,
   ),
+  BUDGET_EXCEEDED: entry<{ runId: string; problem: string; reason?: string }>(
+    (f) => `stopped at the budget of run ${f.runId}: ${f.problem}${f.reason === undefined ? "" : ` (${cut(f.reason)})`}`,
+    () => "Give the effect an errorNode to go on without it, or retry the run and raise its budget when it asks.",
+  ),
   EFFECT_INPUT_INVALID: entry<{ effectType: string; issues: readonly string[] }>(
     (f) => `the payload of effect "${f.effectType}" does not fit its schema: ${f.issues.join("; ")}`,
     () => "Correct the plan that requested it; nothing was executed.",
+  ),
+
+  // Models
+  LLM_UNAVAILABLE: entry<{ model: string; problem: string; status?: number }>(
+    (f) => `model "${f.model}" did not answer${f.status === undefined ? "" : ` (${f.status})`}: ${f.problem}`,
+    () => "It is tried again as its policy says. Check that the provider can be reached, and its limits.",
+  ),
+  LLM_REFUSED: entry<{ model: string; problem: string; status?: number }>(
+    (f) => `the request to model "${f.model}" was refused${f.status === undefined ? "" : ` (${f.status})`}: ${f.problem}`,
+    () => "Another attempt would be refused too. Correct the request, the key or the address.",
+  ),
+  LLM_OUTPUT_INVALID: entry<{ model: string; problem: string }>(
+    (f) => `what model "${f.model}" gave cannot be used: ${f.problem}`,
+    () => "It is asked again as its policy says. Say more clearly what is wanted, or ask for less at once.",
+  ),
+  LLM_MODEL_UNKNOWN: entry<{ model: string; known: readonly string[]; suggestion?: string }>(
+    (f) => `this process has no model "${f.model}" (known: ${listed(f.known)})`,
+    (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : "Add it to the models of localLlm(), or name another one."),
+  ),
+  LLM_BASE_URL_REFUSED: entry<{ baseUrl: string; problem: string }>(
+    (f) => `requests may not be routed to "${f.baseUrl}": ${f.problem}`,
+    () => "Add it to allowBaseUrls of remoteLlm(), if whoever chose it may choose where prompts go. Nothing was sent.",
+  ),
+
+  // Tools: codes of results, which models see too
+  TOOL_UNKNOWN: entry<{ tool: string; known: readonly string[]; suggestion?: string }>(
+    (f) => `there is no tool "${f.tool}"`,
+    (f) => (f.suggestion ? `Did you mean "${f.suggestion}"?` : `The tools are: ${listed(f.known)}.`),
+  ),
+  TOOL_CALL_INVALID: entry<{ problem: string }>(
+    (f) => `the tool call cannot be carried out: ${f.problem}`,
+    () => "Nothing was carried out.",
+  ),
+  TOOL_ARGUMENTS_INVALID: entry<{ tool: string; problem: string }>(
+    (f) => `the arguments of tool "${f.tool}" do not fit: ${f.problem}`,
+    () => "Correct them and call it again; nothing was carried out.",
+  ),
+  TOOL_DENIED: entry<{ tool: string; reason?: string }>(
+    (f) => `the call of tool "${f.tool}" was denied${f.reason ? `: ${f.reason}` : ""}`,
+    () => "Nothing was carried out.",
+  ),
+  TOOL_TIMEOUT: entry<{ tool: string; timeoutMs: number }>(
+    (f) => `tool "${f.tool}" did not answer within ${f.timeoutMs} ms`,
+    () => "It may have done its work all the same.",
+  ),
+  TOOL_OUTPUT_INVALID: entry<{ tool: string; problem: string }>(
+    (f) => `what tool "${f.tool}" gave cannot be recorded: ${f.problem}`,
+    () => "It was carried out.",
   ),
 
   // Waits and messages
@@ -344,9 +398,69 @@ export const catalogue = {
     () => "Mend or remove it, and import again; what was imported stays as it is.",
   ),
 
+  // MCP servers
+  MCP_UNREACHABLE: entry<{ server: string; problem: string }>(
+    (f) => `MCP server "${f.server}" cannot be reached, or refuses: ${f.problem}`,
+    () => "Nothing was carried out. Check its command or URL, what it is given, and what it writes itself.",
+  ),
+  MCP_CALL_FAILED: entry<{ server: string; tool: string; problem: string }>(
+    (f) => `MCP server "${f.server}" did not carry out tool "${f.tool}" properly: ${f.problem}`,
+    () => "Look at what the server says, and at its version.",
+  ),
+  MCP_CALL_LOST: entry<{ server: string; tool: string; problem: string }>(
+    (f) => `whether MCP server "${f.server}" carried out tool "${f.tool}" is not known: ${f.problem}`,
+    () => "Look at what the tool does, and call it again only if that is harmless.",
+  ),
+
+  // Remote tool workers
+  TOOL_JOB_INVALID: entry<{ problem: string }>(
+    (f) => `the worker refused a job: ${f.problem}`,
+    () => "Correct the request; nothing was begun.",
+  ),
+  TOOL_JOB_CONFLICT: entry<{ jobId: string }>(
+    (f) => `job ${f.jobId} was made with another content under the same Idempotency-Key`,
+    () => "A key stands for one content, so that submitting again is safe: use a new key. The job that exists is unchanged.",
+  ),
+  TOOL_JOB_LIMIT: entry<{ what: string; found: number; limit: number }>(
+    (f) => `${f.what}: ${f.found}; the worker's limit is ${f.limit}`,
+    () => "Send less or later, or raise the worker's limits.",
+  ),
+  TOOL_JOB_NOT_FOUND: entry<{ jobId: string; purged?: boolean }>(
+    (f) => `this worker ${f.purged ? "has purged" : "does not know"} job ${f.jobId}`,
+    () => "Check that it is asked at the worker it was given to; ended jobs are kept for the worker's limits.keepMs.",
+  ),
+  TOOL_JOB_LOST: entry<{ jobId: string }>(
+    (f) => `the worker that took job ${f.jobId} does not know it any more; its tool may have been called`,
+    () => "Look at what the tool does, and call it again only if that is harmless.",
+  ),
+  TOOL_JOB_TIMEOUT: entry<{ jobId: string; timeoutMs: number }>(
+    (f) => `job ${f.jobId} did not end within ${f.timeoutMs} ms; its tool may have been called`,
+    () => "Look at the worker, or allow more time with timeoutMs.",
+  ),
+  TOOL_JOB_FAILED: entry<{ jobId: string; problem: string }>(
+    (f) => `job ${f.jobId} ended without a result: ${f.problem}`,
+    () => "Look at the job in the worker's store; its tool may have been called.",
+  ),
+  TOOL_CALLBACK_REFUSED: entry<{ target: string }>(
+    (f) => `the worker may not call back to ${f.target}`,
+    () => "Add the address to the worker's callbacks.allow, or submit without it: jobs are asked for, too.",
+  ),
+  TOOL_WORKER_REFUSED: entry<{ status: number; problem: string }>(
+    (f) => `the tool worker refused (HTTP ${f.status}): ${f.problem}`,
+    (f) => (f.status === 401 ? "Check the token on both sides." : "Mend what it names; the same request would be refused again."),
+  ),
+  TOOL_WORKER_UNREACHABLE: entry<{ worker: string; problem: string }>(
+    (f) => `the tool worker at ${f.worker} could not be reached: ${f.problem}`,
+    () => "Check that it runs and can be reached from here.",
+  ),
+  TOOL_WORKER_INVALID: entry<{ problem: string }>(
+    (f) => `the tool worker gave an answer that cannot be used: ${f.problem}`,
+    () => "Check that the address is that of a tool worker, without a redirect; the tool may have been called.",
+  ),
+
   // Command line
   FILE_INVALID: entry<{ file: string; problem: string }>(
-    (f) => `${f.file} cannot be used as a workflow file: ${f.problem}`,
+    (f) => `${f.file} cannot be used: ${f.problem}`,
     () => "Export a workflow made by defineWorkflow from it.",
   ),
 } as const;

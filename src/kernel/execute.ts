@@ -4,6 +4,7 @@
  */
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { ArtifactAccess, ArtifactKeeper } from "./artifact.ts";
+import { AttemptBudget, type Budget, noBudget } from "./budget.ts";
 import { type Clock, setLongTimer, type Timer } from "./clock.ts";
 import {
   type EffectContext,
@@ -11,14 +12,22 @@ import {
   type EffectRun,
   isDefinite,
   isRetryable,
+  isSpeculative,
   isWaitRequest,
   type Logger,
+  permanent,
+  retryAfterOf,
+  type StreamPart,
 } from "./effect.ts";
 import { AbstractRuntimeError, errorData, isError } from "./errors.ts";
 import { HandlerArtifacts } from "./handler-artifacts.ts";
-import { cloneJson, type JsonObject, toJson } from "./json.ts";
+import { endingOfAttempt, type Traced, type TraceHeaders } from "./instrument.ts";
+import { cloneJson, type Json, type JsonObject, toJson } from "./json.ts";
 import { type OpenEffect, payloadOf, type RunState } from "./run.ts";
-import type { Outcome } from "./step.ts";
+import { counted, type Outcome } from "./step.ts";
+import type { Store } from "./store.ts";
+import type { EffectStream, Streams } from "./stream.ts";
+import type { CounterChange } from "./transition.ts";
 
 export interface Limits {
   /** Levels of nesting in anything stored. */
@@ -51,6 +60,8 @@ export const defaultLimits: Limits = {
 export interface Execution {
   /** Settles with the outcome; never rejects. */
   readonly outcome: Outcome | Promise<Outcome>;
+  /** What its record does to counters, once the outcome has come in. */
+  readonly counters?: (() => readonly CounterChange[]) | undefined;
   /**
    * Aborts the signal, and settles as uncertain when the handler has not answered after `graceMs`. A second call can only shorten
    * that. A handler that has not been called yet is not called any more: the attempt has failed at once.
@@ -61,17 +72,32 @@ export interface Execution {
 /**
  * Starts an attempt. The vars in `state` are those at the request; later changes are not seen.
  *
- * @param transaction For the handler of a transactional effect.
+ * @param with.transaction For the handler of a transactional effect.
+ * @param with.traced Stands for the attempt, where there is telemetry.
  */
 export function execute(
   definition: EffectDefinition,
   effect: OpenEffect,
   state: RunState,
-  tools: { clock: Clock; log: Logger; limits: Limits; artifacts: ArtifactKeeper },
-  transaction?: unknown,
+  tools: AttemptTools,
+  { transaction, traced }: { transaction?: unknown; traced?: Traced | undefined } = {},
 ): Execution {
-  const attempt = new Attempt(definition, effect, state, tools, transaction);
-  return { outcome: attempt.start(), abort: (reason, graceMs) => attempt.abort(reason, graceMs) };
+  const attempt = new Attempt(definition, effect, state, tools, transaction, traced);
+  const outcome = attempt.start();
+  if (traced && isPromise(outcome)) void outcome.then((settled) => traced.end(endingOfAttempt(settled)));
+  else if (traced) traced.end(endingOfAttempt(outcome as Outcome));
+  const counters = state.budgets && (() => attempt.counters());
+  return { outcome, counters, abort: (reason, graceMs) => attempt.abort(reason, graceMs) };
+}
+
+/** What attempts use of their process. */
+interface AttemptTools {
+  clock: Clock;
+  log: Logger;
+  limits: Limits;
+  artifacts: ArtifactKeeper;
+  streams?: Streams | undefined;
+  store: Store;
 }
 
 /** Also the handler's context: getters make its costly parts only when they are looked at. */
@@ -80,17 +106,28 @@ class Attempt implements EffectContext {
   readonly nodeId: string;
   readonly step: number;
   readonly attempt: number;
+  readonly tries: number;
   readonly idempotencyKey: string;
   readonly uncertain: boolean;
+  readonly answers: readonly Json[];
+  readonly answered: readonly { readonly waitKey: string; readonly actorId?: string }[];
+  readonly timedOut: boolean;
+  readonly waited?: Json;
+  readonly cancelled: boolean;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly limits: Readonly<Limits>;
   readonly transaction: unknown;
   readonly #definition: EffectDefinition;
   readonly #effect: OpenEffect;
-  readonly #depth: number;
   readonly #keeper: ArtifactKeeper;
+  readonly #streams: Streams | undefined;
+  readonly #traced: Traced | undefined;
+  readonly #begunAt: number;
+  #stream: EffectStream | undefined;
   #artifacts: HandlerArtifacts | undefined;
-  readonly #about: { workflowId: string; vars: JsonObject; actorId?: string };
+  readonly #budget: AttemptBudget | undefined;
+  readonly #about: Omit<EffectRun, "runId">;
   #controller: AbortController | undefined;
   #aborted = false;
   /** Until the handler is called, nothing can have happened. */
@@ -105,27 +142,40 @@ class Attempt implements EffectContext {
     definition: EffectDefinition,
     effect: OpenEffect,
     state: RunState,
-    { clock, log, limits, artifacts }: Parameters<typeof execute>[3],
+    { clock, log, limits, artifacts, streams, store }: AttemptTools,
     transaction: unknown,
+    traced: Traced | undefined,
   ) {
+    this.#traced = traced;
     this.clock = clock;
     this.log = log;
+    this.limits = limits;
     this.#keeper = artifacts;
     this.transaction = transaction;
     this.#definition = definition;
     this.#effect = effect;
-    this.#depth = limits.jsonDepth;
     this.#about = {
       workflowId: state.workflowId,
       vars: state.vars,
       ...(state.actorId === undefined ? {} : { actorId: state.actorId }),
+      ...(state.sessionId === undefined ? {} : { sessionId: state.sessionId }),
+      ...(state.parent === undefined ? {} : { parentRunId: state.parent.runId }),
     };
     this.runId = state.runId;
     this.nodeId = effect.node;
     this.step = effect.step;
     this.attempt = effect.attempt;
+    this.tries = counted(effect);
     this.idempotencyKey = effect.key;
     this.uncertain = effect.uncertain === true;
+    this.answers = (effect.answers ?? []).map((answer) => cloneJson(answer));
+    this.answered = (effect.answered ?? []).map((how) => ({ ...how }));
+    this.timedOut = effect.timedOut === true;
+    if (effect.waited !== undefined) this.waited = cloneJson(effect.waited);
+    this.cancelled = effect.parting === true;
+    this.#streams = streams;
+    this.#begunAt = state.seq;
+    this.#budget = state.budgets && new AttemptBudget(state.budgets, store, () => this.#checkAlive());
   }
 
   get signal(): AbortSignal {
@@ -138,14 +188,21 @@ class Attempt implements EffectContext {
     return this.#artifacts;
   }
 
+  get budget(): Budget {
+    return this.#budget ?? noBudget;
+  }
+
+  counters(): readonly CounterChange[] {
+    return this.#budget?.changes() ?? [];
+  }
+
   get run(): EffectRun {
     if (this.#run) return this.#run;
-    const { workflowId, vars, actorId } = this.#about;
+    const { vars, ...about } = this.#about;
     let copy: JsonObject | undefined;
     this.#run = {
       runId: this.runId,
-      workflowId,
-      ...(actorId === undefined ? {} : { actorId }),
+      ...about,
       get vars() {
         copy ??= cloneJson(vars);
         return copy;
@@ -162,7 +219,32 @@ class Attempt implements EffectContext {
     if (this.#timer && !this.#aborted && !this.#ended) this.#watch();
   };
 
+  /** A field, as `progress`. */
+  readonly stream = (part: StreamPart): void => {
+    if (this.#ended || this.#aborted) return;
+    const { runId, step, attempt } = this;
+    this.#stream ??= this.#streams?.open({ runId, effectId: this.#effect.id, step, attempt }, this.#begunAt);
+    this.#stream?.write(part);
+  };
+
+  /** A field, as `progress`. */
+  readonly traceHeaders = (): TraceHeaders => this.#traced?.headers() ?? {};
+
   start(): Outcome | Promise<Outcome> {
+    const outcome = this.#start();
+    if (isPromise(outcome)) return outcome.then((settled) => this.#shown(settled));
+    // What its handler does with its context later is of no attempt any more.
+    this.#ended = true;
+    return this.#stream ? this.#shown(outcome) : outcome;
+  }
+
+  /** What was streamed is durable before the outcome that it led to; but for a transaction, behind which other writes have to wait. */
+  #shown(outcome: Outcome): Outcome | Promise<Outcome> {
+    const ended = this.#stream?.end();
+    return ended && this.transaction === undefined ? ended.then(() => outcome) : outcome;
+  }
+
+  #start(): Outcome | Promise<Outcome> {
     try {
       const input = this.#input();
       return isPromise(input) ? this.#settle(adopted(input).then((parsed) => this.#handle(parsed))) : this.#call(input);
@@ -181,6 +263,15 @@ class Attempt implements EffectContext {
     else if (!this.#ended) this.#timer = this.clock.setTimer(() => this.#end(this.#unclear(reason)), graceMs);
   }
 
+  #checkAlive(): void {
+    this.#controller?.signal.throwIfAborted();
+    if (this.#ended) throw new Error("The attempt has ended.");
+    if (this.transaction === undefined) return;
+    // The store would wait for this transaction, and it for the store.
+    const problem = `effect "${this.#definition.type}" is transactional and cannot reserve: let another effect do so before it`;
+    throw permanent(new AbstractRuntimeError("INVALID_OPTION", { option: "transactional", problem }));
+  }
+
   #call(input: unknown): Outcome | Promise<Outcome> {
     const returned = this.#handle(input);
     return isPromise(returned) ? this.#settle(returned) : this.#returned(returned);
@@ -190,7 +281,8 @@ class Attempt implements EffectContext {
     // Its time was over, or it was aborted, while a schema looked at its input.
     if (this.#ended) return undefined;
     this.#called = true;
-    return this.#definition.run(input, this);
+    const run = (): unknown => this.#definition.run(input, this);
+    return this.#traced ? this.#traced.within(run) : run();
   }
 
   /** Each attempt gets a copy of its own: a handler that changes its payload changes nothing else. */
@@ -242,7 +334,7 @@ class Attempt implements EffectContext {
   #returned(value: unknown): Outcome {
     try {
       if (isWaitRequest(value)) return { kind: "waiting", wait: value as never };
-      return { kind: "completed", result: value === undefined ? null : toJson(value, "result", this.#depth) };
+      return { kind: "completed", result: value === undefined ? null : toJson(value, "result", this.limits.jsonDepth) };
     } catch (error) {
       // It happened, and what it gave cannot be stored: another attempt would do it twice for nothing.
       return { kind: "failed", error: errorData(error), retryable: false };
@@ -253,27 +345,32 @@ class Attempt implements EffectContext {
     if (isError(error, "EFFECT_INPUT_INVALID")) {
       return { kind: "failed", error: errorData(error), retryable: false };
     }
-    return isDefinite(error) ? { kind: "failed", error: errorData(error), retryable: isRetryable(error) } : this.#unclear(error);
+    return isDefinite(error) ? failedBy(error) : this.#unclear(error);
   }
 
   /** Uncertain, unless the handler was not called, or may always be run again. */
   #unclear(error: unknown): Outcome {
     const data = errorData(error);
-    if (mayRunAgain(this.#definition) || !this.#called) return { kind: "failed", error: data, retryable: isRetryable(error) };
+    if (mayRunAgain(this.#definition, this.#effect) || !this.#called) return failedBy(error, data);
     if (!isRetryable(error)) return { kind: "failed", error: data, retryable: false };
     return { kind: "uncertain", reason: data.message, error: data };
   }
 }
 
+function failedBy(error: unknown, data = errorData(error)): Outcome {
+  const retryAfterMs = retryAfterOf(error);
+  return { kind: "failed", error: data, retryable: isRetryable(error), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+}
+
 /** Speculative, or rolled back with its transaction. */
-function mayRunAgain({ speculative, transactional }: EffectDefinition): boolean {
-  return speculative || transactional;
+function mayRunAgain(definition: EffectDefinition, effect: OpenEffect): boolean {
+  return definition.transactional || isSpeculative(definition, () => payloadOf(effect));
 }
 
 /** What recovery makes of an attempt that was under way when its process ended. */
-export function interrupted(definition: EffectDefinition | undefined): Outcome {
+export function interrupted(definition: EffectDefinition | undefined, effect: OpenEffect): Outcome {
   const reason = "the process that carried it out ended before its outcome was recorded";
-  return definition && mayRunAgain(definition)
+  return definition && mayRunAgain(definition, effect)
     ? { kind: "failed", error: { name: "Error", message: reason }, retryable: true, interrupted: true }
     : { kind: "uncertain", reason };
 }

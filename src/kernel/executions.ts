@@ -7,10 +7,11 @@
  */
 import { beginChild, beginChildren, type Begins } from "./child.ts";
 import type { DriveHost } from "./drive-host.ts";
-import type { EffectDefinition } from "./effect.ts";
+import { type EffectDefinition, isSpeculative } from "./effect.ts";
 import { AbstractRuntimeError, errorData } from "./errors.ts";
 import { type Execution, execute, isPromise } from "./execute.ts";
-import type { OpenEffect, RunState } from "./run.ts";
+import { type DriveTrace, endingOfAttempt, readTraceparent } from "./instrument.ts";
+import { type OpenEffect, payloadOf, type RunState } from "./run.ts";
 import type { RunArtifacts } from "./run-artifacts.ts";
 import type { Outcome } from "./step.ts";
 import type { NewRun } from "./transition.ts";
@@ -36,13 +37,15 @@ export class Executions {
   readonly #artifacts: RunArtifacts;
   readonly #wake: () => void;
   readonly #slotFreed: () => void;
+  readonly #trace: DriveTrace | undefined;
   readonly #underWay = new Map<string, Execution & { since: number }>();
   readonly #settled: Settled[] = [];
   /** Slots, by the effect that has them. */
   readonly #slots = new Map<string, () => void>();
 
   /** @param wake Called when an outcome has come in. @param slotFreed Called when there may be a slot for what asked in vain. */
-  constructor(host: DriveHost, artifacts: RunArtifacts, wake: () => void, slotFreed: () => void) {
+  constructor(host: DriveHost, artifacts: RunArtifacts, wake: () => void, slotFreed: () => void, trace?: DriveTrace) {
+    this.#trace = trace;
     this.#host = host;
     this.#artifacts = artifacts;
     this.#wake = wake;
@@ -91,20 +94,24 @@ export class Executions {
     if (!definition) return this.#beginChildren(effect, state);
     const giveBack = this.#slots.get(effect.id) ?? nothing;
     this.#slots.delete(effect.id);
-    const execution = execute(definition, effect, state, this.#host);
-    const ready = (given: Outcome): Outcome | Promise<Outcome> => this.#artifacts.outcome(given, definition.speculative);
+    const execution = execute(definition, effect, state, this.#host, { traced: this.#trace?.attempt(effect) });
+    const ready = (given: Outcome): Outcome | Promise<Outcome> =>
+      this.#artifacts.outcome(given, {
+        isSpeculative: isSpeculative(definition, () => payloadOf(effect)),
+        keepsShape: definition.keepsShape,
+      });
     const { outcome: given } = execution;
     const outcome = isPromise(given) ? given.then(ready) : ready(given);
     if (isPromise(outcome)) {
       this.#await(
         effect.id,
         execution,
-        outcome.then((settled) => ({ outcome: settled, children: [] })),
+        outcome.then((settled) => ({ outcome: counting(execution, settled), children: [] })),
         giveBack,
       );
     } else {
       giveBack();
-      this.settle(effect.id, outcome);
+      this.settle(effect.id, counting(execution, outcome));
     }
   }
 
@@ -112,10 +119,11 @@ export class Executions {
   async perform(effect: OpenEffect, definition: EffectDefinition, state: RunState, transaction: unknown): Promise<Outcome> {
     const giveBack = this.#slots.get(effect.id) ?? nothing;
     this.#slots.delete(effect.id);
-    const entry = { ...execute(definition, effect, state, this.#host, transaction), since: this.#host.clock.now() };
+    const attempt = { transaction, traced: this.#trace?.attempt(effect) };
+    const entry = { ...execute(definition, effect, state, this.#host, attempt), since: this.#host.clock.now() };
     this.#underWay.set(effect.id, entry);
     try {
-      return await this.#artifacts.outcome(await entry.outcome, true, true);
+      return counting(entry, await this.#artifacts.outcome(await entry.outcome, { isSpeculative: true, isTransactional: true }));
     } finally {
       giveBack();
       if (this.#underWay.get(effect.id) === entry) this.#underWay.delete(effect.id);
@@ -171,7 +179,9 @@ export class Executions {
       abort(new AbstractRuntimeError("EFFECT_TIMEOUT", { effectType: effect.type, timeoutMs: childTimeoutMs }));
     const timer = this.#host.clock.setTimer(late, childTimeoutMs, true);
     const begin = effect.window === undefined ? beginChild : beginChildren;
-    const begun = Promise.race([begin(effect, state, this.#host), cutOff]);
+    const traced = this.#trace?.attempt(effect);
+    const begun = Promise.race([begin(effect, state, this.#host, readTraceparent(traced?.headers().traceparent)), cutOff]);
+    if (traced) void begun.then(({ outcome }) => traced.end(endingOfAttempt(outcome)));
     this.#await(effect.id, { outcome: begun.then(({ outcome }) => outcome), abort }, begun, () => timer.cancel());
   }
 
@@ -187,6 +197,11 @@ export class Executions {
       this.#wake();
     });
   }
+}
+
+function counting({ counters }: Execution, outcome: Outcome): Outcome {
+  const changes = counters?.() ?? [];
+  return changes.length > 0 ? { ...outcome, counters: changes } : outcome;
 }
 
 function nothing(): void {}

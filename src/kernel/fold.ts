@@ -11,7 +11,7 @@ import { AbstractRuntimeError, type ErrorData, isError } from "./errors.ts";
 import type { Json, JsonObject } from "./json.ts";
 import { applyPatch, type Owned, type Patch, setAt } from "./patch.ts";
 import { decodeNext, type Intent, type LedgerRecord } from "./record.ts";
-import { decodeState, fromPlain, isEnded, type OpenEffect, payloadOf, type RunState } from "./run.ts";
+import { decodeState, fromPlain, isEnded, isWindingUp, type OpenEffect, payloadOf, type RunState } from "./run.ts";
 import type { Loaded } from "./transition.ts";
 import type { Store } from "./store.ts";
 
@@ -45,6 +45,7 @@ export function fold(state: RunState | undefined, record: LedgerRecord, folding:
     state.seq = record.seq;
     state.head = record.hash;
     state.updatedAt = record.at;
+    if (record.trace !== undefined) state.trace = record.trace;
     return state;
   } catch (error) {
     if (error instanceof AbstractRuntimeError) throw error;
@@ -99,7 +100,8 @@ export async function restoreRun(
 }
 
 function begin(record: LedgerRecord & { kind: "run_started" }): RunState {
-  const { workflowId, version, entry, vars, parent, sessionId, queue, queueKey, priority, onCancel, tags, index } = record.data;
+  const { workflowId, version, entry, vars, parent, sessionId, queue, queueKey, priority, onCancel, tags, index, budgets } =
+    record.data;
   return {
     runId: record.runId,
     workflowId,
@@ -119,8 +121,10 @@ function begin(record: LedgerRecord & { kind: "run_started" }): RunState {
     ...(onCancel === undefined ? {} : { onCancel }),
     ...(tags ? { tags } : {}),
     ...(index ? { index } : {}),
+    ...(budgets ? { budgets } : {}),
     ...(record.actorId === undefined ? {} : { actorId: record.actorId }),
     ...(sessionId === undefined ? {} : { sessionId }),
+    ...(record.trace === undefined ? {} : { trace: record.trace }),
     createdAt: record.at,
     updatedAt: record.at,
   };
@@ -140,6 +144,9 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
       return advance(state, record.data.nextNode);
     case "effect_started": {
       const effect = record.data.intent ? open(state, record, record.data.intent, folding) : opened(state, record.effectId);
+      if (isWindingUp(state) && !record.data.intent) calledOff(effect);
+      else if (effect.wait?.budget !== undefined) looksAgain(effect);
+      else if (effect.wait) timedOut(effect);
       effect.attempt = record.attempt ?? 1;
       effect.phase = effect.members === undefined ? "executing" : "joining";
       delete effect.retryAt;
@@ -150,6 +157,10 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
       const { intent, wait, started, refused = [] } = record.data;
       const effect = intent ? open(state, record, intent, folding) : opened(state, record.effectId);
       effect.wait = wait;
+      if (wait.budget === undefined) {
+        delete effect.looks;
+        delete effect.leaves;
+      }
       if (started === undefined) effect.phase = "parked";
       else begun(effect, started, refused);
       const carried = state.carried?.childRunId;
@@ -183,6 +194,15 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
       const effect = opened(state, record.effectId);
       if (outcome === "result") return close(state, effect, result === undefined ? payload : result, folding);
       if (outcome === "retry") return backOff(effect, record.at);
+      if (outcome === "again" && effect.wait?.budget !== undefined) {
+        looksAgain(effect);
+        delete effect.looks;
+        return backOff(effect, record.at);
+      }
+      if (outcome === "again") {
+        answered(effect, payload, { waitKey: key, ...(record.actorId === undefined ? {} : { actorId: record.actorId }) });
+        return backOff(effect, record.at);
+      }
       if (outcome === "member") return memberEnded(effect, record.data.index as number, result, error);
       return failed(state, effect, error ?? { name: "Error", message: "failed" }, undefined, nextNode);
     }
@@ -276,6 +296,7 @@ function reopen(effect: OpenEffect, at: number, stoodMs: number): void {
   } else if (phase === "failed") {
     effect.uncounted = effect.attempt;
     delete effect.interruptions;
+    waitOver(effect);
     backOff(effect, at);
   }
 }
@@ -409,6 +430,51 @@ function memberEnded(effect: OpenEffect, index: number, result: Json | undefined
   effect.running = (effect.running as number) - 1;
   if (result !== undefined) (effect.results as Json[])[index] = result;
   else effect.failure ??= error ?? { name: "Error", message: "failed" };
+}
+
+/** A wait of its handler's was answered. What it has asked for was not under way: the attempts so far count for nothing. */
+function answered(effect: OpenEffect, payload: Json, how: { waitKey: string; actorId?: string }): void {
+  effect.answers = [...(effect.answers ?? []), payload];
+  effect.answered = [...(effect.answered ?? []), how];
+  effect.uncounted = effect.attempt;
+  delete effect.interruptions;
+  delete effect.timedOut;
+  waitOver(effect);
+}
+
+/** A wait of its handler's has passed its deadline. */
+function timedOut(effect: OpenEffect): void {
+  effect.uncounted = effect.attempt;
+  delete effect.interruptions;
+  waitOver(effect);
+  effect.timedOut = true;
+}
+
+/** The run is cancelled: its handler is called once more. */
+function calledOff(effect: OpenEffect): void {
+  effect.uncounted = effect.attempt;
+  delete effect.interruptions;
+  effect.parting = true;
+  if (effect.wait) waitOver(effect);
+}
+
+/** A handler that waited for a budget is called again as if it had not asked: nothing of its own was answered, or begun. */
+function looksAgain(effect: OpenEffect): void {
+  effect.uncounted = (effect.uncounted ?? 0) + 1;
+  effect.looks = (effect.looks ?? 0) + 1;
+  delete effect.wait;
+}
+
+/** Its details are what the handler left to itself. A wait for a budget, or of the runtime's own, leaves nothing. */
+function waitOver(effect: OpenEffect): void {
+  const { wait } = effect;
+  delete effect.wait;
+  if (!wait?.again || wait.budget !== undefined) return;
+  // The attempt that asked has said what it did.
+  delete effect.uncertain;
+  if (wait.details === undefined) delete effect.waited;
+  else effect.waited = wait.details;
+  if (wait.onCancel === "again") effect.leaves = true;
 }
 
 function undone(state: RunState, effectId: string): void {

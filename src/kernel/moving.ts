@@ -28,6 +28,7 @@ export interface RunCopy {
   blocked?: Blocked;
   /** Ids of the artifacts that it refers to. */
   artifacts: string[];
+  counters?: Record<string, number>;
   /** All that ever came, those taken included, in order. */
   letters: Letter[];
 }

@@ -56,8 +56,9 @@ export class Needs {
   }
 
   unknownEffect(effectType: string): Blocked {
-    const suggestion = nearest(effectType, [...(this.workflow?.effects.keys() ?? []), ...builtInEffects]);
-    const fields = { effectType, runId: this.#runId, ...(suggestion ? { suggestion } : {}) };
+    const declared = this.workflow?.effects.has(effectType) === true;
+    const suggestion = declared ? undefined : nearest(effectType, [...(this.workflow?.effects.keys() ?? []), ...builtInEffects]);
+    const fields = { effectType, runId: this.#runId, declared, ...(suggestion ? { suggestion } : {}) };
     return this.#blocked(new AbstractRuntimeError("EFFECT_UNKNOWN", fields));
   }
 

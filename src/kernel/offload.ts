@@ -48,12 +48,15 @@ export function look(value: Json | undefined, limitBytes: number, found: Look): 
   }
 }
 
-/** @param found By `look`, with the same limit. */
-export function offloadResult(result: Json, limitBytes: number, found: Look): Offloaded<Json> {
+/**
+ * @param found By `look`, with the same limit.
+ * @param keepsShape Whether nothing but texts is replaced.
+ */
+export function offloadResult(result: Json, limitBytes: number, found: Look, keepsShape = false): Offloaded<Json> {
   const texts: Offloaded<Json>["texts"] = [];
   const value = found.large ? withoutLarge(result, limitBytes, texts) : result;
   // What a reference inside of it leads to would be kept by nobody, were it replaced as a whole.
-  const mayReplace = texts.length === 0 && !found.ids && typeof value === "object" && found.size * 6 > limitBytes;
+  const mayReplace = !keepsShape && texts.length === 0 && !found.ids && typeof value === "object" && found.size * 6 > limitBytes;
   const text = mayReplace ? JSON.stringify(value) : "";
   if (!isAbove(text, limitBytes)) return { value, texts };
   const ref = refTo(text, jsonType);

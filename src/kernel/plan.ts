@@ -7,6 +7,7 @@ import { type AnswerSchema, jsonSchemaMember, type SchemaResult } from "./answer
 import { AbstractRuntimeError, checkOptions } from "./errors.ts";
 import { readMoment } from "./moment.ts";
 import { isPlainObject } from "./read-plan.ts";
+import { readBudget, type Spend } from "./spend.ts";
 import type { Answer, Anything, Completable, EffectsOf, EmptyOutput, FirstOf, Plan, Requested, ResultOf } from "./typing.ts";
 import type { Workflow } from "./workflow.ts";
 
@@ -77,9 +78,12 @@ export function goto<const Next extends string>(nextNode: Next): Plan<Next> {
  * Ends the run with `output`, which is JSON. Without one, or with undefined, the output is `{}`. null would mean "not done" in the
  * plan's data, so it is refused: by the compiler, and with PLAN_INVALID.
  */
-export function complete<const Output = EmptyOutput>(
-  output?: Completable<Output>,
-): Plan<never, never, never, Output extends undefined ? EmptyOutput : Output> {
+export function complete(): Plan<never, never, never, EmptyOutput>;
+// Not an optional parameter: of a union, such as `Json`, the compiler would infer one kind of output only.
+export function complete<const Output>(
+  output: Completable<Output>,
+): Plan<never, never, never, Output extends undefined ? EmptyOutput : Output>;
+export function complete(output?: unknown): Plan<never, never, never, never> {
   return { completeOutput: output === undefined ? {} : output } as StepPlan as Plan<never, never, never, never>;
 }
 
@@ -220,7 +224,8 @@ export function subworkflow<
   start: ChildStart<NoInfer<Input>, Detached>,
   options?: WaitPlanOptions<Next, Key>,
 ): Requested<"start_subworkflow", ChildResult<Output, Detached>, Next, Key> {
-  checkOptions(start, ["vars", "detached", "timeoutMs", "queue", "queueKey", "priority"], "subworkflow()");
+  checkOptions(start, ["vars", "detached", "timeoutMs", "budget", "queue", "queueKey", "priority"], "subworkflow()");
+  readBudget(start.budget, "subworkflow()");
   const { vars, detached, timeoutMs, ...queued } = start;
   const payload = {
     workflowId: idOf(child, "subworkflow()"),
@@ -249,7 +254,8 @@ export function fanOut<
   fan: FanOut<NoInfer<Input>, OnFailure>,
   options?: WaitPlanOptions<Next, Key>,
 ): Requested<"fan_out", FannedOut<Output, OnFailure>[], Next, Key> {
-  checkOptions(fan, ["items", "onFailure", "concurrency", "timeoutMs", "queue", "queueKey", "priority"], "fanOut()");
+  checkOptions(fan, ["items", "onFailure", "concurrency", "timeoutMs", "budget", "queue", "queueKey", "priority"], "fanOut()");
+  readBudget(fan.budget, "fanOut()");
   const { items, timeoutMs, ...rest } = fan;
   if (!Array.isArray(items)) refuse("items", "fanOut() needs items: a list of the vars of its children");
   checkFailure(rest.onFailure, "fanOut()");
@@ -265,6 +271,8 @@ export interface FanOut<Input, OnFailure extends "fail" | "collect" = "fail" | "
   concurrency?: number;
   /** Longest wait for all ends, in milliseconds. Default: no limit. */
   timeoutMs?: number;
+  /** What each child may spend, beside what this run and those above it may. Default: no limit of its own. */
+  budget?: Spend;
 }
 
 export type FannedOut<Output, OnFailure extends "fail" | "collect"> = "fail" extends OnFailure
@@ -330,6 +338,8 @@ export type ChildStart<Input, Detached extends boolean = boolean> = {
   detached?: Detached;
   /** Longest wait for the child's end, in milliseconds. Default: no limit. */
   timeoutMs?: number;
+  /** What the child may spend, beside what this run and those above it may. Default: no limit of its own. */
+  budget?: Spend;
 } & QueueOptions &
   (Record<never, never> extends Input ? { vars?: Input } : { vars: Input });
 

@@ -33,6 +33,9 @@ export const defaultPolicy: Policy = {
   timeoutMs: 600_000,
 };
 
+/** Whatever somebody asks for: moments beyond are none that a store can keep. */
+const longestMs = 365 * 24 * 3_600_000;
+
 /** A complete policy from options. @throws INVALID_OPTION */
 export function readPolicy(options: PolicyOptions = {}, where = "policy"): Policy {
   checkOptions(options, ["maxAttempts", "backoff", "timeoutMs"], where);
@@ -57,13 +60,15 @@ export function readPolicy(options: PolicyOptions = {}, where = "policy"): Polic
  *
  * @param attempt The attempt that ended, from 1.
  * @param random In [0, 1).
+ * @param leastMs What the other side asked for, which may be more than the policy's longest delay; a year at most.
  */
-export function retryDelay(policy: Policy, attempt: number, random: number): number | undefined {
+export function retryDelay(policy: Policy, attempt: number, random: number, leastMs = 0): number | undefined {
   if (attempt >= policy.maxAttempts) return undefined;
   const { initialMs, factor, maxMs, jitter } = policy.backoff;
   // A factor grown beyond all numbers times 0 ms would be no number.
-  const delay = initialMs === 0 ? 0 : Math.min(maxMs, initialMs * factor ** (attempt - 1));
-  return Math.min(Math.round(maxMs), Math.round(delay * (1 + jitter * (2 * random - 1))));
+  const delay = initialMs === 0 ? 0 : Math.min(maxMs, longestMs, initialMs * factor ** (attempt - 1));
+  const jittered = Math.round(Math.min(maxMs, delay * (1 + jitter * (2 * random - 1))));
+  return Math.min(longestMs, Math.max(Math.ceil(leastMs), jittered));
 }
 
 function demand(holds: boolean, where: string, option: string, what: string): void {

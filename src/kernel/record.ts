@@ -8,6 +8,7 @@
  * R4. Verification hashes stored texts; it never encodes anything again.
  */
 import { hash } from "node:crypto";
+import type { ScopedBudget } from "./budget.ts";
 import { AbstractRuntimeError, type ErrorData } from "./errors.ts";
 import { type Json, type JsonObject, parseJson } from "./json.ts";
 import type { Patch } from "./patch.ts";
@@ -60,12 +61,17 @@ export interface Bodies {
     tags?: string[];
     /** Dotted paths of the vars that queries find the run by. */
     index?: string[];
+    /** What it may spend, and who shares that: its own budget first. */
+    budgets?: ScopedBudget[];
   };
   /** The first record of a run that goes on from a state which was made elsewhere, as `plainState` gives it. */
   run_restored: { origin: Origin; state: JsonObject };
   /** A node changed vars and named the next node. `cleanup`: the run was cancelled and goes to its workflow's `onCancel`. */
   step: { patch?: Patch; nextNode: string; cleanup?: true };
-  /** An attempt begins. The first record of an effect carries the intent: with attempt 1, or 0 when it is to wait for a slot. */
+  /**
+   * An attempt begins. The first record of an effect carries the intent: with attempt 1, or 0 when it is to wait for a slot. Of an effect
+   * that waits, it says that the wait is over by its deadline or by a cancel, and that the handler is called again.
+   */
   effect_started: { patch?: Patch; intent?: Intent };
   /** `collect`: the result is what the members of a group gave, and is not written again; `closed` are those it does not wait for. */
   effect_completed: { result: Json } | { collect: true; closed?: string[] };
@@ -84,7 +90,8 @@ export interface Bodies {
     messageKind: string;
     key: string;
     payload: Json;
-    outcome: "result" | "failed" | "retry" | "member" | "ignored";
+    /** `again`: the handler that asked is called again with it. */
+    outcome: "result" | "failed" | "retry" | "again" | "member" | "ignored";
     /** With outcome `member`: which child of a `fan_out` this is the end of. */
     index?: number;
     /** What the effect gives, where that is not the payload itself. */
@@ -145,6 +152,8 @@ export interface Header<K extends RecordKind = RecordKind> {
   effectId?: string;
   attempt?: number;
   actorId?: string;
+  /** The W3C `traceparent` under which it was written, where there is telemetry: in the first record of each drive, and of a run. */
+  trace?: string;
   /** SHA-256 of the body's text. */
   body: string;
 }
@@ -175,6 +184,7 @@ export interface Place {
   step: number;
   node: string;
   actorId?: string;
+  trace?: string;
 }
 
 export function sha256(text: string): string {
@@ -203,6 +213,7 @@ export function encodeRecord(
     effectId: draft.effectId,
     attempt: draft.attempt,
     actorId: place.actorId,
+    trace: place.trace,
     body: hashText(body),
   };
   const text = JSON.stringify(header);

@@ -12,6 +12,12 @@ import type { Mail } from "./message.ts";
 /** From a look at what is to be recorded until the commit. */
 const pinMs = 24 * 60 * 60 * 1_000;
 
+interface KindOfEffect {
+  isSpeculative: boolean;
+  isTransactional?: boolean;
+  keepsShape?: boolean | undefined;
+}
+
 export class RunArtifacts {
   readonly #host: DriveHost;
   readonly #runId: string;
@@ -54,9 +60,12 @@ export class RunArtifacts {
   /**
    * What an attempt came to, ready to be recorded.
    *
-   * @param isTransactional Nothing can be put or kept beside the transaction that is under way: it holds the store.
+   * @param kind.isTransactional Nothing can be put or kept beside the transaction that is under way: it holds the store.
    */
-  outcome(outcome: Outcome, isSpeculative: boolean, isTransactional = false): Outcome | Promise<Outcome> {
+  outcome(
+    outcome: Outcome,
+    { isSpeculative, isTransactional = false, keepsShape = false }: KindOfEffect,
+  ): Outcome | Promise<Outcome> {
     if (outcome.kind !== "completed") return outcome;
     const { result } = outcome;
     const limitBytes = isTransactional ? Infinity : this.#host.limits.offloadBytes;
@@ -65,7 +74,7 @@ export class RunArtifacts {
     if (!found.ids && !found.large && found.size * 6 <= limitBytes) return outcome;
     const prepare = async (): Promise<Outcome> => {
       await (isTransactional ? this.#check(found.ids) : this.#keep(found.ids));
-      return { kind: "completed", result: await this.#offload(offloadResult(result, limitBytes, found), result) };
+      return { kind: "completed", result: await this.#offload(offloadResult(result, limitBytes, found, keepsShape), result) };
     };
     // It happened, and what it gave cannot be recorded: only what may always be run again is.
     return prepare().catch((error: unknown) => ({ kind: "failed", error: errorData(error), retryable: isSpeculative }));

@@ -3,6 +3,7 @@
  *
  * One mechanism stands behind single effects, waits, parallel effects, children and recovery: the map of open effects.
  */
+import type { ScopedBudget } from "./budget.ts";
 import type { ErrorData } from "./errors.ts";
 import { isObject, type Json, type JsonObject, member, parseJson } from "./json.ts";
 import { formatVersion, type Origin, type ParentLink, sha256 } from "./record.ts";
@@ -30,6 +31,12 @@ export interface WaitState {
   /** JSON Schema of the answer, so that any process can check one. */
   schema?: JsonObject;
   details?: Json;
+  /** What is delivered, or the deadline, or a cancel, is for the handler that asked: it is called again. */
+  again?: true;
+  onTimeout?: "again";
+  onCancel?: "again";
+  /** It waits for room in the budget of this run: an answer is for the runtime, which raises it. */
+  budget?: string;
 }
 
 export type Phase = "executing" | "backing_off" | "parked" | "joining" | "failed";
@@ -67,6 +74,19 @@ export interface OpenEffect {
   /** Whether an earlier attempt may have happened. */
   uncertain?: boolean;
   wait?: WaitState;
+  /** What its handler's waits were answered with, in order, when it is called again. */
+  answers?: Json[];
+  /** Of each answer: the key of its wait, and who gave it. */
+  answered?: { waitKey: string; actorId?: string }[];
+  /** The last of these waits has passed its deadline, or was cut short by a cancel. */
+  timedOut?: true;
+  parting?: true;
+  /** What that wait said in its details. */
+  waited?: Json;
+  /** That wait was to be cut short by a cancel: until the next one, a cancel calls the handler all the same. */
+  leaves?: true;
+  /** How often it has looked for room in a budget, in vain. */
+  looks?: number;
   /** Of a group: how many members there are, how many are still open, and what the ended ones gave, by index. */
   members?: number;
   pending?: number;
@@ -146,6 +166,8 @@ export interface RunState {
   tags?: string[];
   /** Dotted paths of the vars that queries find it by. */
   index?: string[];
+  /** What it may spend: its own budget first, then those of the runs above it. */
+  budgets?: ScopedBudget[];
   /** Where it goes on from a state that was made elsewhere. */
   origin?: Origin;
   /**
@@ -157,6 +179,8 @@ export interface RunState {
   archivedBefore?: number;
   actorId?: string;
   sessionId?: string;
+  /** The W3C `traceparent` that stands in its records last. */
+  trace?: string;
   createdAt: number;
   updatedAt: number;
 }
@@ -347,7 +371,8 @@ type EncodedState = Omit<RunState, "open"> & { open: OpenEffect[] };
 
 /** A state as data, for a run that goes on from it elsewhere: without its place in a ledger, payloads written out. */
 export function plainState(state: RunState): JsonObject {
-  const { runId: _, seq: __, head: ___, updatedAt: ____, beforeFailure: _____, archivedBefore: ______, ...kept } = state;
+  const { runId: _, seq: __, head: ___, updatedAt: ____, beforeFailure: _____, archivedBefore: ______, ...rest } = state;
+  const { trace: _______, ...kept } = rest;
   const open = [...state.open.values()].map(({ base: _, refs: __, ...effect }) => effect);
   for (const effect of open) effect.payload = payloadOf(state.open.get(effect.id) as OpenEffect);
   return parseJson(JSON.stringify({ ...kept, open })) as JsonObject;

@@ -9,8 +9,8 @@ export interface Timing {
   now: number;
   /** Until when a run that gathers the ends of its children stays for the next one. */
   lingersUntil: number;
-  /** An effect asked for a slot in vain: it is begun when there is one, and not at a moment. */
-  lacksSlot: boolean;
+  /** Effects that asked for a slot in vain: they are begun when there is one, and not at a moment. */
+  lackSlots: ReadonlySet<string>;
 }
 
 /** The next moment that is worth staying for. */
@@ -48,6 +48,6 @@ function soonFor(state: RunState, effect: OpenEffect, timing: Timing): number | 
 }
 
 /** What is due and was not begun is begun when there is a slot. */
-function waitsForSlot({ phase, retryAt }: OpenEffect, { now, lacksSlot }: Timing): boolean {
-  return lacksSlot && phase === "backing_off" && (retryAt as number) <= now;
+function waitsForSlot({ id }: OpenEffect, { lackSlots }: Timing): boolean {
+  return lackSlots.has(id);
 }

@@ -7,6 +7,7 @@
  * T2. An effect that fails for good ends the run, unless an `errorNode` takes it. A member's failure is its group's to judge, once
  *     what still executes in the group has settled: what an effect did is never left unrecorded.
  */
+import { lookAgainMs, questionOf, stopped } from "./budget.ts";
 import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "./errors.ts";
 import { extractRefs } from "./draft.ts";
 import { isObject, type Json, type JsonObject, toJson } from "./json.ts";
@@ -22,26 +23,32 @@ import {
   isJoined,
   isWindingUp,
   type OpenEffect,
+  payloadOf,
   type RunState,
   type Undoable,
   type WaitState,
 } from "./run.ts";
 import type { Mail } from "./message.ts";
+import type { CounterChange } from "./transition.ts";
 import { asksAboutUncertainty, badInput, builtInWait, uncertainWait, type WaitSpec, waitState } from "./wait.ts";
 
 /** A speculative effect may be cut off by the end of its process this often; one that ends its process itself must not do so for ever. */
 const maxInterruptions = 10;
 
 /** What one attempt of an effect came to. */
-export type Outcome =
+export type Outcome = (
   | { kind: "completed"; result: Json }
   | { kind: "waiting"; wait: WaitSpec }
   /** Of a `fan_out`: the children before an index have been begun. */
   | { kind: "started"; started: number; refused: { index: number; error: ErrorData }[]; wait: WaitSpec }
-  /** Definitely did not happen, or happened and cannot be used; `retryable: false` ends it at once; `interrupted` costs no attempt. */
-  | { kind: "failed"; error: ErrorData; retryable: boolean; interrupted?: true }
+  /** Definitely did not happen, or happened and cannot be used; `retryable: false` ends it at once, `retryAfterMs` is the least delay; `interrupted` costs no attempt. */
+  | { kind: "failed"; error: ErrorData; retryable: boolean; retryAfterMs?: number; interrupted?: true }
   /** May have happened. */
-  | { kind: "uncertain"; reason: string; error?: ErrorData };
+  | { kind: "uncertain"; reason: string; error?: ErrorData }
+) & {
+  /** What its record does to counters. */
+  counters?: readonly CounterChange[];
+};
 
 export const notBegun: Outcome = {
   kind: "failed",
@@ -65,7 +72,7 @@ export interface PlanContext {
   /** Whether a type of effect says how it is undone. */
   isUndoable?(type: string): boolean;
   /** Whether there is a slot for an effect. Without one it is recorded and not begun. */
-  hasSlot?(type: string, effectId: string): boolean;
+  hasSlot?(type: string, effectId: string, payload: () => Json): boolean;
 }
 
 /** @throws NODE_UNKNOWN, NOT_JSON, RESULT_KEY_INVALID, EFFECT_INPUT_INVALID: the plan cannot be carried out and nothing of it is recorded. */
@@ -166,7 +173,8 @@ function openDrafts(effect: Effect, id: string, context: PlanContext, extra: Par
   };
   const request = builtInWait(effect.type, payload, refs !== undefined, effect.payload);
   if (!request) {
-    const attempt = context.hasSlot?.(effect.type, id) === false ? 0 : 1;
+    const whole = (): Json => (refs ? toJson(effect.payload, "payload") : payload);
+    const attempt = context.hasSlot?.(effect.type, id, whole) === false ? 0 : 1;
     return [{ kind: "effect_started", effectId: id, attempt, data: { intent } }];
   }
   const target = request.resumeToNode;
@@ -219,10 +227,17 @@ export function dueDrafts(
   state: RunState,
   now: number,
   mayJoin: (group: OpenEffect) => boolean = () => true,
-  hasSlot: (type: string, effectId: string) => boolean = () => true,
+  hasSlot: (type: string, effectId: string, payload: () => Json) => boolean = () => true,
   onCancel?: string,
 ): RecordDraft[] {
   if (isWindingUp(state)) {
+    const parting: RecordDraft[] = [];
+    for (const { id, attempt, phase, wait, leaves, parting: hasParted } of state.open.values()) {
+      if (phase !== "parked" && phase !== "backing_off") continue;
+      if ((leaves || wait?.onCancel === "again") && !hasParted)
+        parting.push({ kind: "effect_started", effectId: id, attempt: attempt + 1, data: {} });
+    }
+    if (parting.length > 0) return parting;
     for (const { phase } of state.open.values()) if (phase === "executing") return [];
     return [onCancel === undefined ? endDraft(state, {}) : { kind: "step", data: { nextNode: onCancel, cleanup: true } }];
   }
@@ -234,9 +249,10 @@ export function dueDrafts(
     if (isJoined(effect)) {
       if (mayJoin(effect)) return joinDrafts(state, effect);
     } else if (effect.phase === "backing_off" && (effect.retryAt as number) <= now) {
-      if (hasSlot(effect.type, effect.id))
+      if (hasSlot(effect.type, effect.id, () => payloadOf(effect)))
         attempts.push({ kind: "effect_started", effectId: effect.id, attempt: effect.attempt + 1, data: {} });
     } else if (effect.wait?.until !== undefined && effect.wait.until <= now) {
+      if (effect.wait.onTimeout === "again" && !hasSlot(effect.type, effect.id, () => payloadOf(effect))) continue;
       // Before the attempts: it may end what they are for.
       return passed(effect, effect.wait);
     }
@@ -292,6 +308,7 @@ export function isDecided(state: RunState, { parent }: OpenEffect): boolean {
 
 /** The moment of a wait has passed: what it waited for, or its deadline. */
 export function passed(effect: OpenEffect, wait: WaitState): RecordDraft[] {
+  if (wait.onTimeout === "again") return [{ kind: "effect_started", effectId: effect.id, attempt: effect.attempt + 1, data: {} }];
   if (wait.reason === "until") {
     return [
       {
@@ -335,7 +352,13 @@ export function outcomeDrafts(
     case "completed":
       return [{ kind: "effect_completed", effectId, attempt, data: { result: outcome.result } }];
     case "waiting": {
-      const wait = waitState(outcome.wait, effectId, state.runId, effect.node, now);
+      // A handler may ask again and again: each of its questions has a key of its own, which stays while it only looks again.
+      const { budget } = outcome.wait;
+      const looks = budget === undefined ? 0 : (effect.looks ?? 0);
+      const question = budget === undefined ? "" : questionOf(state, budget, outcome.wait.details);
+      const unique = outcome.wait.again ? `${effectId}:${attempt - looks}${question}` : effectId;
+      const asked = budget === undefined ? outcome.wait : { ...outcome.wait, timeoutMs: lookAgainMs(looks) };
+      const wait = waitState(asked, unique, state.runId, effect.node, now);
       return [{ kind: "parked", effectId, attempt, data: { wait } }];
     }
     case "started": {
@@ -344,12 +367,12 @@ export function outcomeDrafts(
       return [{ kind: "parked", effectId, attempt, data: { wait, started: outcome.started, ...refused } }];
     }
     case "failed": {
-      const { error, retryable } = outcome;
+      const { error, retryable, retryAfterMs } = outcome;
       const { interruptions = 0 } = effect;
       if (outcome.interrupted && interruptions < maxInterruptions) {
         return [{ kind: "effect_failed", effectId, attempt, data: { error, retryAt: now, interrupted: true } }];
       }
-      const delay = retryable ? retryDelay(rules.policy, counted(effect), random) : undefined;
+      const delay = retryable ? retryDelay(rules.policy, counted(effect), random, retryAfterMs) : undefined;
       if (delay !== undefined) return [{ kind: "effect_failed", effectId, attempt, data: { error, retryAt: now + delay } }];
       return failDrafts(effect, outcome.error, spent(effect, outcome.error));
     }
@@ -378,7 +401,7 @@ export function outcomeDrafts(
 }
 
 /** Attempts that count for the policy. */
-function counted({ attempt, uncounted = 0, interruptions = 0 }: OpenEffect): number {
+export function counted({ attempt, uncounted = 0, interruptions = 0 }: OpenEffect): number {
   return attempt - uncounted - interruptions;
 }
 
@@ -425,7 +448,9 @@ export function messageDrafts(state: RunState, mail: Mail, refused?: ErrorData):
   if (asksAboutUncertainty(effect)) {
     return [payload.retry === true ? taken({ outcome: "retry" }) : taken({ outcome: "result", result: payload.result ?? null })];
   }
-  return [taken({ outcome: "result" })];
+  const stop = effect.wait && stopped(effect.wait, payload);
+  if (stop) return failed(plainError(stop));
+  return [taken({ outcome: effect.wait?.again ? "again" : "result" })];
 }
 
 /** Whether a wait under this key stands in a group that failed, or is about to. */

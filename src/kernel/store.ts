@@ -1,6 +1,6 @@
 /**
- * The contract of a store. Its methods are whole state transitions, never table access; each is atomic and safe to call
- * twice. `storeContract` in `abstractruntime/testing` is this page as tests.
+ * The contract of a store. Its methods are whole state transitions, never table access; each is atomic and, but for `reserve`, safe to
+ * call twice. `storeContract` in `abstractruntime/testing` is this page as tests.
  *
  * S1. A commit is all or none, guarded by the run's `seq`, its lease and its epoch. There is no state without its records.
  * S2. A commit whose records stand already with the same hashes succeeds, whatever the epoch: a lost acknowledgement is not
@@ -18,7 +18,8 @@ import type { CountBy, RunCount, RunPage, RunQuery } from "./query.ts";
 import type { StoredRecord } from "./record.ts";
 import type { RunStatus } from "./run.ts";
 import type { SnapshotQuery, SnapshotRow } from "./snapshot.ts";
-import type { Blocked, Capability, Lease, Loaded, NewRun, Transition } from "./transition.ts";
+import type { StreamChunk, StreamFrom } from "./stream.ts";
+import type { Blocked, Capability, CounterChange, Lease, Loaded, NewRun, Transition } from "./transition.ts";
 
 export interface StoreStats {
   runs: number;
@@ -59,7 +60,7 @@ export interface Store {
    *
    * The end of a run hands its lease back, but for a run that failed: it may be tried again, so its holder releases it (S5).
    *
-   * @throws CONFLICT when a run's `seq` moved, its lease was lost, a message is not there to be taken, or a counter is at its limit.
+   * @throws CONFLICT when a run's `seq` moved, its lease was lost, or a message is not there to be taken.
    */
   commit(transitions: readonly Transition[]): Promise<Mail[][]>;
 
@@ -126,6 +127,21 @@ export interface Store {
 
   /** How many runs a query finds, by group, the largest first; `order`, `limit` and `cursor` do not count. Without `by`, one count with value null. */
   count(query: RunQuery, by?: CountBy): Promise<RunCount[]>;
+
+  // ---- Streams ----------------------------------------------------------------------------------------------------
+
+  /**
+   * Keeps chunks of streams. No lease guards them: they are provisional, and those of an attempt are its own. One that stands already
+   * (same run, effect, attempt and offset) is left as it is, and one of an unknown run is dropped. Of each run, those of the last two
+   * steps that streamed are kept. They go with their run when it is purged, and move nowhere.
+   */
+  appendStream(chunks: readonly StreamChunk[]): Promise<void>;
+
+  /**
+   * The chunks of these attempts that reach beyond these offsets: in the order of the attempts given, and of each by offset. At most a
+   * page of them; there are no more when it is empty.
+   */
+  stream(runId: string, from: readonly StreamFrom[]): Promise<StreamChunk[]>;
 
   // ---- Artifacts ---------------------------------------------------------------------------------------------------
 
@@ -245,8 +261,17 @@ export interface Store {
     work: (client: unknown, commit: (transitions: readonly Transition[]) => Promise<Mail[][]>) => Promise<T>,
   ): Promise<T>;
 
-  /** Present value of a counter; 0 when it was never added to. */
-  counter(name: string): Promise<number>;
+  // ---- Counters ----------------------------------------------------------------------------------------------------
+
+  /**
+   * Adds to counters, all or none: not when one of them would be above its limit then. Answers the first of these, or undefined when
+   * all was added. A counter is named once in a call; one of a run that is not here is not kept, and has no limit. This call alone is not
+   * safe to repeat: what got no answer may have been added.
+   */
+  reserve(changes: readonly CounterChange[]): Promise<CounterChange | undefined>;
+
+  /** The counters of a run that are not 0. */
+  counters(runId: string): Promise<Record<string, number>>;
 
   stats(): Promise<StoreStats>;
 

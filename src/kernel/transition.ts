@@ -62,15 +62,16 @@ export interface Transition {
   release: boolean;
   /** Position of the last message the holder has looked at. */
   mailSeen: number;
-  /** Conditional additions: the commit fails with CONFLICT when one would pass its limit. */
+  /** Additions to counters, of any runs, whatever their limits: what was spent is spent. */
   counters?: CounterChange[];
 }
 
-/** A number that runs share, such as a budget. */
+/** A number that belongs to a run, and goes where it goes; others add to it too. What is used of a budget is one. */
 export interface CounterChange {
+  runId: string;
   name: string;
   add: number;
-  /** The value after adding must not be above it. */
+  /** For `reserve`: the value after adding must not be above it. */
   limit?: number;
 }
 

@@ -18,6 +18,11 @@ export interface WaitSpec {
   allowFreeText?: boolean;
   schema?: JsonObject;
   details?: unknown;
+  again?: true;
+  onTimeout?: "again";
+  onCancel?: "again";
+  /** The run whose budget it waits for. */
+  budget?: string;
 }
 
 /**
@@ -27,9 +32,29 @@ export interface WaitSpec {
  */
 export function waitState(request: WaitSpec, effectId: string, runId: string, node: string, now: number): WaitState {
   try {
-    const { reason, waitKey, until, timeoutMs, prompt, choices, allowFreeText, schema, details } = request;
+    const {
+      reason,
+      waitKey,
+      until,
+      timeoutMs,
+      prompt,
+      choices,
+      allowFreeText,
+      schema,
+      details,
+      again,
+      onTimeout,
+      onCancel,
+      budget,
+    } = request;
     const given = { reason, waitKey, until, timeoutMs, prompt, choices, allowFreeText, schema, details };
-    return checkedState(given, `:${runId}:${node}:${effectId}`, now);
+    return {
+      ...checkedState(given, `:${runId}:${node}:${effectId}`, now),
+      ...(again === true ? { again } : {}),
+      ...(again === true && onTimeout === "again" ? { onTimeout } : {}),
+      ...(again === true && onCancel === "again" ? { onCancel } : {}),
+      ...(again === true && typeof budget === "string" ? { budget } : {}),
+    };
   } catch (error) {
     throw isError(error) ? error : badInput("wait", `it cannot be read: ${errorData(error).message}`);
   }

@@ -15,7 +15,7 @@ import { endMessage } from "./child.ts";
 import { encodeState, indexedOf, isEnded, openWait, type OpenWait, rowOf, type RunState, type WaitState } from "./run.ts";
 import { checkpointDue } from "./checkpoint.ts";
 import { copiedLength } from "./patch.ts";
-import type { Lease, Loaded, NewRun, Transition } from "./transition.ts";
+import type { CounterChange, Lease, Loaded, NewRun, Transition } from "./transition.ts";
 import type { Mail, Message } from "./message.ts";
 import type { Scalar } from "./query.ts";
 
@@ -44,6 +44,7 @@ export class Writer {
   #artifacts = new Set<string>();
   #start: NewRun[] = [];
   #tell: Message[] = [];
+  #counters: CounterChange[] = [];
   #archived: { before: number; base: string } | undefined;
   /** The waits that the store knows, and whether there may be others now. */
   readonly #waits = new Map<string, WaitState>();
@@ -59,20 +60,28 @@ export class Writer {
   #inFlightRecords = 0;
   #inFlightBytes = 0;
 
+  /** The trace context that the next record is to carry. */
+  #trace: string | undefined;
+
   /** At least the size of the vars; made exact when it passes the limit. */
   #varsBound: number;
   #bytesSinceCheckpoint: number;
   #checkpointSize: number;
   #checkpointOrdinal: number;
 
-  /** @param created For a run that is being created in this turn: settles when it is durable. */
+  /**
+   * @param created For a run that is being created in this turn: settles when it is durable.
+   * @param trace The trace context that the first record carries.
+   */
   constructor(
     host: DriveHost,
     loaded: Loaded & { lease: Lease },
     restored: { state: RunState; tailBytes: number },
     created?: Promise<unknown>,
+    trace?: string,
   ) {
     this.#host = host;
+    this.#trace = trace;
     this.#lease = loaded.lease;
     this.#state = restored.state;
     this.#inFlight = created;
@@ -117,7 +126,7 @@ export class Writer {
     const encoded = drafts.map((draft, i) => {
       // All records of an effect stand under the name that its plan gave the step.
       const node = as.node ?? (draft.effectId === undefined ? undefined : open.get(draft.effectId)?.node) ?? this.#state.node;
-      const place = { runId, seq: seq + 1 + i, prev, at, step, node, actorId };
+      const place = { runId, seq: seq + 1 + i, prev, at, step, node, actorId, trace: i === 0 ? this.#trace : undefined };
       const entry = encodeRecord(draft, place, this.#host.ids.salt(), this.#host.hashText);
       prev = entry.stored.hash;
       return entry;
@@ -126,6 +135,7 @@ export class Writer {
     if (!as.isSmall)
       for (const { record, stored } of encoded)
         checkSize(runId, `a ${record.kind} record`, stored.body as string, this.#host.limits.recordBytes);
+    if (encoded.length > 0) this.#trace = undefined;
     for (const { record, stored } of encoded) {
       this.#state = fold(this.#state, record);
       if (record.kind !== "step" && record.kind !== "effect_started") this.#waitsMayDiffer = true;
@@ -157,6 +167,11 @@ export class Writer {
   /** A message to another run goes with what is being appended. */
   tell(message: Message): void {
     this.#tell.push(message);
+  }
+
+  /** Counters change with what is being appended. */
+  count(changes: readonly CounterChange[]): void {
+    this.#counters.push(...changes);
   }
 
   /** Records before a seq are removed with what is being appended; `base` is the checkpoint that stands for them. */
@@ -212,6 +227,7 @@ export class Writer {
         this.#inFlightBytes -= bytes;
         if (transition.start.length > 0) this.#host.started?.(transition.start);
         this.#host.committed?.(records, transition.row);
+        if (count > 0) this.#host.instrument?.committed(count);
         const reached = [...transition.start.map(({ row }) => row.runId), ...transition.send.map(({ runId }) => runId)];
         if (reached.length > 0) this.#host.reached?.(reached);
       },
@@ -301,6 +317,7 @@ export class Writer {
       start: this.#start,
       release,
       mailSeen,
+      ...(this.#counters.length > 0 ? { counters: this.#counters } : {}),
     };
     this.#bytesSinceCheckpoint += this.#batchBytes;
     if (this.#archived) {
@@ -325,6 +342,7 @@ export class Writer {
     if (this.#artifacts.size > 0) this.#artifacts = new Set();
     this.#start = [];
     this.#tell = [];
+    if (this.#counters.length > 0) this.#counters = [];
     this.#batchBytes = 0;
     return { transition, records };
   }

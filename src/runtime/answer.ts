@@ -2,8 +2,7 @@
  * Answers: which wait one is for, and whether it fits. Checked where the answer is given, so that the answerer hears of it and the
  * run waits on.
  */
-import { createContext, Script } from "node:vm";
-import type { Schema, Validator } from "@cfworker/json-schema";
+import type { JsonSchema } from "../kernel/answer-schema.ts";
 import { AbstractRuntimeError, nearest } from "../kernel/errors.ts";
 import type { Limits } from "../kernel/execute.ts";
 import { isObject, type Json, toJson } from "../kernel/json.ts";
@@ -12,6 +11,7 @@ import type { Mail, Message } from "../kernel/message.ts";
 import { isDecided } from "../kernel/step.ts";
 import { asksAboutUncertainty } from "../kernel/wait.ts";
 import { readPayload } from "./payload.ts";
+import { schemaProblem } from "./schema-problem.ts";
 
 interface Waiting {
   effect: OpenEffect;
@@ -100,9 +100,6 @@ async function messageTo(
   };
 }
 
-/** Patterns run on a backtracking engine, and `uniqueItems` compares everything with everything: a check gets this long. */
-const checkMs = 100;
-
 /** @throws ANSWER_INVALID */
 async function checkAnswer(runId: string, effect: OpenEffect, wait: WaitState, payload: Json): Promise<void> {
   const refuse = (problem: string, suggestion?: string): never => {
@@ -125,32 +122,7 @@ async function checkAnswer(runId: string, effect: OpenEffect, wait: WaitState, p
       refuse(`"${text}" is not one of: ${wait.choices.join(", ")}`, nearest(text, wait.choices));
   }
   if (wait.schema) {
-    // Imported for the first answer that needs it: a process that only runs should not wait for it to load.
-    const { Validator } = await import("@cfworker/json-schema");
-    const problem = schemaProblem(Validator, wait.schema as Schema, payload);
+    const problem = await schemaProblem(wait.schema as JsonSchema, payload);
     if (problem !== undefined) refuse(problem);
   }
-}
-
-function schemaProblem(Checker: typeof Validator, schema: Schema, payload: Json): string | undefined {
-  try {
-    const check = (): string | undefined => {
-      const { valid, errors } = new Checker(schema, "2020-12", false).validate(payload);
-      // The outer errors only say that an inner one exists.
-      return valid
-        ? undefined
-        : errors
-            .slice(-3)
-            .map(({ instanceLocation, error }) => `${instanceLocation}: ${error}`)
-            .join("; ");
-    };
-    return within(checkMs, check);
-  } catch (error) {
-    return `it cannot be checked against the wait's schema: ${error instanceof Error ? error.message : String(error)}`;
-  }
-}
-
-/** Runs `check` and throws when it takes longer: only a script of `node:vm` can be interrupted inside a regular expression. */
-function within<T>(timeoutMs: number, check: () => T): T {
-  return new Script("check()").runInContext(createContext({ check }), { timeout: timeoutMs }) as T;
 }

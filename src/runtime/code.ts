@@ -20,7 +20,15 @@ export class Code {
     }
     for (const effect of effects) {
       if (!isDefinedEffect(effect)) refuse("effects", "effects holds something that defineEffect did not make");
-      this.#effects.set(effect.definition.type, effect.definition);
+      const { type, declared } = effect.definition;
+      if (declared)
+        refuse(
+          "effects",
+          `effects holds what says that workflows use "${type}", and not its handler; that is what a runtime takes`,
+        );
+      if ((this.#effects.get(type) ?? effect.definition) !== effect.definition)
+        refuse("effects", `effects holds two handlers of "${type}"; a runtime has one of each type`);
+      this.#effects.set(type, effect.definition);
     }
     for (const { undo } of [...this.#effects.values()]) {
       if (isDefinedEffect(undo) && !this.#effects.has(undo.definition.type))
@@ -44,7 +52,8 @@ export class Code {
 
   /** A workflow's own effects go before those for all. */
   effect(type: string, workflow: Workflow): EffectDefinition | undefined {
-    return workflow.effects.get(type) ?? this.#effects.get(type);
+    const own = workflow.effects.get(type);
+    return own && !own.declared ? own : this.#effects.get(type);
   }
 
   get effects(): EffectDefinition[] {

@@ -1,4 +1,5 @@
 /** One call that says whether everything moves, and if not, what is in the way. */
+import type { StoreState } from "../kernel/instrument.ts";
 import type { Moving } from "../kernel/moving.ts";
 import type { StoreStats, Store } from "../kernel/store.ts";
 import type { Clock } from "../kernel/clock.ts";
@@ -153,6 +154,21 @@ function problemsOf(
       `${runsAre(stats.due)} due and not driven, the first for ${Math.round(health.store.overdueMs / 1000)} s${background ? "" : " (this runtime drives none by itself)"}`,
     );
   return problems;
+}
+
+/** What telemetry asks a store for, now and then: answers in time, or none. */
+export function stateOfStore(store: Store, clock: Clock, now: () => number): StoreState {
+  const inTime = <T>(asked: Promise<T>): Promise<T | undefined> =>
+    within(
+      clock,
+      longestAnswerMs,
+      asked.catch(() => undefined),
+    );
+  return {
+    now,
+    stats: () => inTime(store.stats()),
+    waiting: (forMs) => inTime(store.count({ status: "waiting", updatedBefore: now() - forMs }, "waitReason")),
+  };
 }
 
 /** For what else processes see of runs, too. */

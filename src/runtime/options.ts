@@ -3,10 +3,12 @@ import type { Clock, Ids } from "../kernel/clock.ts";
 import type { AnyEffect, Logger } from "../kernel/effect.ts";
 import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
 import { defaultLimits, type Limits } from "../kernel/execute.ts";
+import type { Instrument } from "../kernel/instrument.ts";
 import { readMoment } from "../kernel/moment.ts";
 import type { QueueOptions } from "../kernel/plan.ts";
 import type { BlobStore } from "../kernel/artifact-row.ts";
 import type { QueueLimits } from "../kernel/transition.ts";
+import type { Spend } from "../kernel/spend.ts";
 import type { Store } from "../kernel/store.ts";
 import type { Anything } from "../kernel/typing.ts";
 import type { Workflow } from "../kernel/workflow.ts";
@@ -28,6 +30,8 @@ export interface RuntimeOptions {
   limits?: Partial<Limits>;
   /** Where the runtime reports what is nobody's exception. Default: nowhere. */
   log?: Logger;
+  /** Is told what runs do while they do it, such as `await openTelemetry()` makes. Default: nobody. */
+  telemetry?: Instrument;
   clock?: Clock;
   ids?: Ids;
 }
@@ -42,6 +46,10 @@ export interface StartOptions<Vars = Anything> extends QueueOptions {
   sessionId?: string;
   /** Up to 64 short texts that queries find the run by. They stay as they are. */
   tags?: readonly string[];
+  /** What the run and all that it starts may spend on calls of models and tools, together. When it is used up, they wait for a person. Default: no limit. */
+  budget?: Spend;
+  /** The W3C `traceparent` of the request that starts it, for telemetry. Default: that of the code that calls. A text that is none is left out. */
+  trace?: string;
   /** Not before so many milliseconds from now, by the store's clock. Default: at once. */
   delayMs?: number;
   /** Not before this moment: a Date, ISO text or milliseconds since 1970. */
@@ -55,7 +63,19 @@ export interface StartOptions<Vars = Anything> extends QueueOptions {
 
 /** A lease is renewed three times while it lasts. */
 const leastLeaseMs = 100;
-const optionNames = ["workflows", "effects", "store", "artifacts", "scheduler", "queues", "limits", "log", "clock", "ids"];
+const optionNames = [
+  "workflows",
+  "effects",
+  "store",
+  "artifacts",
+  "scheduler",
+  "queues",
+  "limits",
+  "log",
+  "telemetry",
+  "clock",
+  "ids",
+];
 
 /** The scheduler's settings, with defaults. @throws INVALID_OPTION */
 export function readOptions(options: RuntimeOptions): Required<SchedulerOptions> {
@@ -65,6 +85,11 @@ export function readOptions(options: RuntimeOptions): Required<SchedulerOptions>
     throw new AbstractRuntimeError("INVALID_OPTION", {
       option: "artifacts",
       problem: "artifacts is a place for bytes, such as s3Blobs(...) makes",
+    });
+  if (options.telemetry !== undefined && typeof (options.telemetry as Partial<Instrument> | null)?.begin !== "function")
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: "telemetry",
+      problem: "telemetry is an instrument, such as `await openTelemetry()` makes",
     });
   if (typeof scheduler !== "boolean" && (typeof scheduler !== "object" || scheduler === null))
     throw new AbstractRuntimeError("INVALID_OPTION", {
@@ -97,6 +122,8 @@ const startNames = [
   "queueKey",
   "priority",
   "tags",
+  "budget",
+  "trace",
   "delayMs",
   "startAt",
   "transaction",

@@ -1,6 +1,7 @@
 /** The surface: what a program does with runs. Everything here is a transition of the store or a question to it. */
 import { Artifacts } from "../artifacts/artifacts.ts";
 import { type Begun, beginRun } from "../kernel/begin.ts";
+import { type BudgetUse, usesOf } from "../kernel/budget.ts";
 import { systemClock, systemIds } from "../kernel/clock.ts";
 import type { DriveHost } from "../kernel/drive-host.ts";
 import { AbstractRuntimeError, checkOptions, isError, nearest } from "../kernel/errors.ts";
@@ -26,7 +27,9 @@ import { diffRun, type RunDiff } from "./time-travel/diff.ts";
 import { type Exported, exportRuns } from "./moving/export-runs.ts";
 import { type Imported, importRuns } from "./moving/import-runs.ts";
 import { type Forking, type ForkOptions, forkRun } from "./time-travel/fork.ts";
-import { type Health, healthOf, lastErrors } from "./health.ts";
+import { readTraceparent } from "../kernel/instrument.ts";
+import { GuardedInstrument } from "./guarded-instrument.ts";
+import { type Health, healthOf, lastErrors, stateOfStore } from "./health.ts";
 import { checkNumber, checkWhole, readOptions, readStart, type RuntimeOptions, type StartOptions } from "./options.ts";
 import { type RunPoint, stateAt } from "./time-travel/moments.ts";
 import { blockedError, isRetried, loadRun, missing, outcomeOf, stateOf } from "./read.ts";
@@ -37,11 +40,14 @@ import { Scheduler, type SchedulerOptions } from "./scheduler.ts";
 import { type Sender, sendAnswer, sendArchived, sendControl, sendRetry, sendSignal, sendToAll, sentBy, toEach } from "./send.ts";
 import { EffectSlots } from "./slots.ts";
 import { Snapshots } from "./time-travel/snapshots.ts";
+import { LiveStreams } from "./streams.ts";
 import { defaultStore, guarded, loopBusyMs, silent } from "./surroundings.ts";
 import { checkTransactional, placeOf } from "./transaction.ts";
 import { type RunTree, treeOf } from "./tree.ts";
 import { type Verification, verifyRun } from "./verify.ts";
 import { type Run, viewOf } from "./view.ts";
+import { type Cursor, type WatchItem, watchRun } from "./watch.ts";
+import { readCursor } from "./watch-cursor.ts";
 import { checkSame } from "./same-start.ts";
 
 /** The run, with vars and output in the workflow's types. */
@@ -88,9 +94,11 @@ export class Runtime implements AsyncDisposable {
   readonly #queues: Readonly<Record<string, QueueLimits>>;
   readonly #options: Required<SchedulerOptions>;
   readonly #changes: Changes;
+  readonly #streams: LiveStreams;
   readonly #forking: Forking;
   readonly #place: Place;
   #stopping: Promise<void> | undefined;
+  #unwatch: () => void = () => undefined;
 
   constructor(store: Store, options: RuntimeOptions, settings: Required<SchedulerOptions>) {
     this.store = store;
@@ -114,6 +122,7 @@ export class Runtime implements AsyncDisposable {
       report: (message, fields) => this.#host.report?.(message, fields),
       checkRunning: () => this.#checkRunning(),
     });
+    this.#streams = new LiveStreams({ store, clock, report: (message, fields) => this.#host.report?.(message, fields) });
     this.#host = {
       store,
       clock,
@@ -121,6 +130,7 @@ export class Runtime implements AsyncDisposable {
       log,
       limits,
       artifacts: this.artifacts,
+      streams: this.#streams,
       get fingerprint() {
         return code.fingerprint;
       },
@@ -144,6 +154,9 @@ export class Runtime implements AsyncDisposable {
       },
       started: (runs) => this.#started(runs),
       committed: (records, row) => this.#committed(records, row),
+      ...(options.telemetry
+        ? { instrument: new GuardedInstrument(options.telemetry, (message, fields) => this.#host.report?.(message, fields)) }
+        : {}),
     };
     this.#place = { store, blobs: options.artifacts ?? store.blobs };
     this.#background = options.scheduler !== false;
@@ -159,6 +172,7 @@ export class Runtime implements AsyncDisposable {
       queues: this.#queues,
     };
     this.#scheduler = new Scheduler(this.#host, worker, settings, this.#background);
+    this.#scheduler.heard = () => this.#streams.heard();
     this.#sender = { host: this.#host, delivered: (runId, holder) => this.#scheduler.delivered(runId, holder) };
     this.schedules = new Schedules({
       store,
@@ -198,6 +212,8 @@ export class Runtime implements AsyncDisposable {
 
   async open(): Promise<void> {
     await this.#scheduler.start();
+    const { instrument, clock, now } = this.#host;
+    if (instrument) this.#unwatch = instrument.watch(stateOfStore(this.store, clock, now));
   }
 
   /**
@@ -354,7 +370,7 @@ export class Runtime implements AsyncDisposable {
     this.#checkRunning();
     checkOptions(options, ["reason", "actorId"], "cancel()");
     await sendControl(this.#sender, runId, "cancel", options);
-    await this.#applyHere(runId);
+    await this.#applyHere(runId, true);
   }
 
   /** Lets the step under way end, and nothing new begin, until `unpause`. Deadlines that pass meanwhile count afterwards. @throws RUN_NOT_FOUND, RUN_ENDED */
@@ -421,6 +437,30 @@ export class Runtime implements AsyncDisposable {
     return this.#events.on(event, listener);
   }
 
+  /**
+   * A run as it happens, from the beginning or from behind a cursor: its records once they are durable, and what its effects stream, at
+   * once and as provisional. It ends behind the record that ends the run, and holds the process open until then, or until it is left.
+   *
+   * What an attempt streamed comes before the record of its outcome. Of all but the last two steps that streamed nothing is kept:
+   * their records have the whole. Each iteration is a reader of its own.
+   *
+   * @param options.after The cursor of the last item that was seen, in this process or another one.
+   * @param options.signal Ends it: the iteration rejects with the signal's reason.
+   * @throws INVALID_OPTION. The iteration: RUN_NOT_FOUND, RUN_PURGED, RUN_MOVED, RECORDS_ARCHIVED, RUNTIME_STOPPED, INVALID_OPTION (the
+   *   cursor is not of this run)
+   */
+  watch(runId: string, options: { after?: Cursor | undefined; signal?: AbortSignal | undefined } = {}): AsyncIterable<WatchItem> {
+    checkOptions(options, ["after", "signal"], "watch()");
+    const host = {
+      store: this.store,
+      clock: this.#host.clock,
+      streams: this.#streams,
+      isDriven: (id: string) => this.#scheduler.driving(id) !== undefined,
+      checkRunning: () => this.#checkRunning(),
+    };
+    return watchRun(host, runId, options.after === undefined ? undefined : readCursor(options.after), options.signal);
+  }
+
   /** Whether everything moves, and what is in the way. Never rejects for a store that cannot be reached. */
   async health(): Promise<Health> {
     this.#checkRunning();
@@ -441,6 +481,18 @@ export class Runtime implements AsyncDisposable {
     checkOptions(options, ["limit"], "tree()");
     checkWhole("limit", options.limit);
     return treeOf(this.store, runId, options.limit ?? 10_000);
+  }
+
+  /**
+   * What is used of the budgets that hold for a run, its own first: what was spent, and what is reserved for calls under way or was for
+   * calls that were cut off. Empty when it has none.
+   *
+   * @throws RUN_NOT_FOUND, RUN_PURGED
+   */
+  async budgets(runId: string): Promise<BudgetUse[]> {
+    const { budgets = [] } = (await this.#restored(runId)).state;
+    const uses = budgets.map(async ({ scope }) => usesOf(budgets, scope, await this.store.counters(scope)));
+    return (await Promise.all(uses)).flat();
   }
 
   /** Which live runs the code of this runtime could not drive on: what to ask before it is deployed. Reads only. */
@@ -661,6 +713,8 @@ export class Runtime implements AsyncDisposable {
   stop(options: { timeoutMs?: number } = {}): Promise<void> {
     this.#stopping ??= this.#scheduler.stop(options.timeoutMs ?? defaultDrainMs).finally(() => {
       this.#changes.end();
+      this.#streams.end();
+      this.#unwatch();
       // What cannot be closed is the host's to hear of, and no reason to fail whatever it did before.
       return this.store.close().catch((error: unknown) => this.#host.report?.("the store could not be closed", { error }));
     });
@@ -671,16 +725,20 @@ export class Runtime implements AsyncDisposable {
     await this.stop();
   }
 
-  /** What only takes a worker, and not the workflow's code, is done here when this process does not have it; with the run's children. */
-  async #applyHere(runId: string): Promise<void> {
+  /**
+   * What only takes a worker, and not the workflow's code, is done here when this process does not have it; with the run's children. A run
+   * that is cancelled needs no slot of its queue, so it does not wait for one.
+   */
+  async #applyHere(runId: string, isCancelled = false): Promise<void> {
     const { row, lease } = await loadRun(this.store, runId);
-    if (!this.#background || lease || isEnded(row) || this.#code.workflow(row.workflowId)) return;
+    const isDrivenHere = this.#code.workflow(row.workflowId) !== undefined && !(isCancelled && row.queue !== undefined);
+    if (!this.#background || lease || isEnded(row) || isDrivenHere) return;
     await this.#scheduler.apply(row);
     await toEach(this.store, { parentRunId: runId, status: live }, async (child) => {
       const { mail } = await loadRun(this.store, child);
-      const isCancelled = mail.some(({ kind, key }) => kind === "control" && key === "cancel");
-      if (isCancelled) await this.#applyHere(child);
-      return isCancelled;
+      const isCancelledToo = mail.some(({ kind, key }) => kind === "control" && key === "cancel");
+      if (isCancelledToo) await this.#applyHere(child, true);
+      return isCancelledToo;
     });
   }
 
@@ -747,11 +805,19 @@ export class Runtime implements AsyncDisposable {
     const notBefore = readStart(options, now);
     const workflow = this.#code.take(given);
     checkTransactional(this.store, workflow.effects.values());
-    const { runId, delayMs: _, startAt: __, transaction: ___, ...rest } = options;
+    const { runId, delayMs: _, startAt: __, transaction: ___, trace: asked, ...rest } = options;
     if (rest.queue !== undefined) this.#checkQueue(rest.queue);
+    const { instrument } = this.#host;
+    const trace = instrument && readTraceparent(asked ?? instrument.here().traceparent);
     return beginRun(
       workflow,
-      { ...rest, runId: runId ?? this.#host.ids.id(), now, ...(notBefore === undefined ? {} : { notBefore }) },
+      {
+        ...rest,
+        runId: runId ?? this.#host.ids.id(),
+        now,
+        ...(notBefore === undefined ? {} : { notBefore }),
+        ...(trace === undefined ? {} : { trace }),
+      },
       this.#host.ids,
       this.#host.limits,
     );
@@ -793,6 +859,7 @@ export class Runtime implements AsyncDisposable {
 
   #committed(records: readonly LedgerRecord[], row: RunRow): void {
     this.#scheduler.wrote();
+    this.#streams.committed(records, row);
     for (const record of records) {
       // A copy: what is shown is shared with the live state.
       if (this.#events.hears("record")) this.#events.emit("record", structuredClone(record));

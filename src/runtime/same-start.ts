@@ -1,7 +1,8 @@
 /** Whether the run that a start has found is the one that it would have made: ids of one's own make a start that may be made again. */
 import type { Begun } from "../kernel/begin.ts";
+import type { ScopedBudget } from "../kernel/budget.ts";
 import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
-import { equalJson } from "../kernel/json.ts";
+import { equalJson, type Json } from "../kernel/json.ts";
 import { decodeRecord } from "../kernel/record.ts";
 import type { Store } from "../kernel/store.ts";
 import { missing } from "./read.ts";
@@ -35,4 +36,10 @@ export async function checkSame(store: Store, begun: Begun, from: Pick<Store, "r
     throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: `workflow "${first.data.workflowId}"` });
   if (!equalJson(first.data.vars, begun.state.vars))
     throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "other vars" });
+  if (!equalJson(budgetOf(first.data), budgetOf(begun.state)))
+    throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "another budget" });
+}
+
+function budgetOf({ budgets = [] }: { budgets?: readonly ScopedBudget[] }): Json {
+  return budgets.map(({ scope, limits }) => ({ scope, limits: { ...limits } }));
 }

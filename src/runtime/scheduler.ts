@@ -86,6 +86,8 @@ export class Scheduler {
   #newsSeen = 0;
   #newsTimer: Timer | undefined;
   #unhear: () => void = () => undefined;
+  /** Called when the store has said that something may have happened. */
+  heard: () => void = () => undefined;
   #timer: Timer | undefined;
   #renewal: Timer | undefined;
   #looking: Promise<void> | undefined;
@@ -170,6 +172,7 @@ export class Scheduler {
     this.#unhear = this.#host.store.hear(() => {
       if (this.#driving.size > 0) void this.#readNews();
       this.look();
+      this.heard();
     });
     this.#keepRenewing();
     if (this.#background) this.look();

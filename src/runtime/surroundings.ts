@@ -11,7 +11,7 @@ export async function defaultStore(clock: Clock | undefined): Promise<Store> {
     return await sqliteStore(path, clock ? { clock } : {});
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ERR_UNKNOWN_BUILTIN_MODULE") throw error;
-    const problem = `Node ${process.versions.node} has no SQLite; abstractruntime needs Node 22.18 or newer`;
+    const problem = `Node ${process.versions.node} has no SQLite; abstractruntime needs Node 22.20, or 24.7 or newer`;
     throw new AbstractRuntimeError("STORE_UNAVAILABLE", { store: `sqlite:${path}`, problem }, error);
   }
 }

@@ -14,6 +14,8 @@ export interface Place {
 
 const defaultPage = 100;
 const largestPage = 1_000;
+/** Chunks of streams in a page: at 16 KiB each, not more than is well carried at a time. */
+export const chunkPage = 32;
 
 export function pageSize(limit = defaultPage): number {
   return Math.max(1, Math.min(limit, largestPage));

@@ -9,6 +9,7 @@ import { type TestClock, testClock } from "./clock.ts";
 import { artifactCases } from "./contract/artifacts.ts";
 import { blobCases } from "./contract/blobs.ts";
 import { commitCases } from "./contract/commits.ts";
+import { counterCases } from "./contract/counters.ts";
 import { countCases } from "./contract/counting.ts";
 import { failureCases } from "./contract/failures.ts";
 import { hearingCases } from "./contract/hearing.ts";
@@ -24,6 +25,7 @@ import { readingCases } from "./contract/reading.ts";
 import { recallCases } from "./contract/recalls.ts";
 import { restoredCases } from "./contract/restored.ts";
 import { snapshotCases } from "./contract/snapshots.ts";
+import { streamCases } from "./contract/streams.ts";
 import { retentionCases } from "./contract/retention.ts";
 import { waitCases } from "./contract/waits.ts";
 import { workerCases } from "./contract/workers.ts";
@@ -76,6 +78,7 @@ export function storeContract(name: string, open: OpenStore, suite: Suite = glob
     workers: workerCases,
     queues: queueCases,
     commits: commitCases,
+    counters: counterCases,
     mailbox: mailboxCases,
     parking: parkingCases,
     recalls: recallCases,
@@ -90,6 +93,7 @@ export function storeContract(name: string, open: OpenStore, suite: Suite = glob
     counting: countCases,
     artifacts: artifactCases,
     blobs: blobCases,
+    streams: streamCases,
     snapshots: snapshotCases,
     retention: retentionCases,
     moving: movingCases,

@@ -40,6 +40,8 @@ const forwarded: Record<StoreMethod, true> = {
   checkpoints: true,
   query: true,
   count: true,
+  appendStream: true,
+  stream: true,
   putArtifact: true,
   keepArtifact: true,
   artifact: true,
@@ -58,7 +60,8 @@ const forwarded: Record<StoreMethod, true> = {
   adoptRecords: true,
   settle: true,
   moves: true,
-  counter: true,
+  reserve: true,
+  counters: true,
   stats: true,
   close: true,
 };

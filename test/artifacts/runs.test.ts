@@ -460,17 +460,19 @@ describe("offloading", () => {
     expect((await runtime.verify(runId)).ok).toBe(true);
   });
 
-  test("a result that is too large without a large text becomes a reference as a whole, unless it holds references itself", async () => {
+  test("a result that is too large without a large text becomes a reference as a whole, unless it holds references or keeps its shape", async () => {
     const rows = Array.from({ length: 20_000 }, (_, i) => ({ name: `row ${i}` }));
     const plain = defineEffect("plain", { run: () => rows });
+    const shaped = defineEffect("shaped", { keepsShape: true, run: () => ({ rows, text: big }) });
     const holding = defineEffect("holding", { run: async (_, { artifacts }) => ({ rows, ref: await artifacts.put("x") }) });
     const workflow = defineWorkflow({
       id: "w",
-      effects: [plain, holding],
+      effects: [plain, shaped, holding],
       entry: "a",
       nodes: {
         a: () => plain({}, { resultKey: "plain", nextNode: "b" }),
-        b: () => holding({}, { resultKey: "holding", nextNode: "end" }),
+        b: () => holding({}, { resultKey: "holding", nextNode: "c" }),
+        c: () => shaped({}, { resultKey: "shaped", nextNode: "end" }),
         end: () => complete(),
       },
     });
@@ -479,6 +481,7 @@ describe("offloading", () => {
     expect(vars.plain).toMatchObject({ contentType: "application/json" });
     expect(await (await runtime.artifacts.open(vars.plain)).json()).toEqual(rows);
     expect(vars.holding).toEqual({ rows, ref: expect.objectContaining({ $artifact: sha256("x") }) });
+    expect(vars.shaped).toEqual({ rows, text: expect.objectContaining({ $artifact: sha256(big) }) });
   });
 
   test("limits.offloadBytes moves the limit, and Infinity turns it off", async () => {

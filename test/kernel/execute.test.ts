@@ -20,7 +20,7 @@ const effect = { id: "1", type: "t", node: "a", step: 1, attempt: 1, key: "k", p
 
 function attempt(options: Record<string, unknown>, clock = testClock()): Execution {
   const { definition } = defineEffect("t", options as never);
-  return execute(definition, effect, state, { clock, log, limits: defaultLimits, artifacts: {} as never });
+  return execute(definition, effect, state, { clock, log, limits: defaultLimits, artifacts: {} as never, store: {} as never });
 }
 
 function revoked(): object {
@@ -65,6 +65,27 @@ afterEach(async () => {
   await new Promise((resolve) => setImmediate(resolve));
   process.off("unhandledRejection", note);
   expect(unhandled.splice(0)).toEqual([]);
+});
+
+test("a handler that has answered streams and reserves no more", async () => {
+  for (const returned of ["now", Promise.resolve("later")]) {
+    const calls: string[] = [];
+    let kept: EffectContext | undefined;
+    const { definition } = defineEffect("t", {
+      run: (_, context) => {
+        kept = context;
+        return returned as string;
+      },
+    });
+    const streams = { open: () => ({ write: () => calls.push("write"), end: async () => undefined }) };
+    const store = { reserve: async () => void calls.push("reserve") };
+    const limited = { ...state, budgets: [{ scope: "r", limits: { calls: 1 } }] } as RunState;
+    const tools = { clock: testClock(), log, limits: defaultLimits, artifacts: {}, store, streams };
+    await execute(definition, effect, limited, tools as never).outcome;
+    kept?.stream({ type: "text", text: "late" });
+    await expect(kept?.budget.reserve({ calls: 1 })).rejects.toThrow("The attempt has ended.");
+    expect(calls).toEqual([]);
+  }
 });
 
 describe("an input schema that takes its time", () => {

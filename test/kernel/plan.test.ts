@@ -281,7 +281,7 @@ describe("defineEffect", () => {
     expect(define({ run, transactional: true, speculative: true })).toContain("transactional or speculative, not both");
     expect(define({ run, transactional: true, onUncertain: "ask" })).toContain("is never uncertain");
     expect(define({ run, input: { type: "object" } })).toContain("input is a Standard Schema");
-    expect(define({ run, speculative: 1 })).toContain("true or false");
+    expect(define({ run, speculative: 1 })).toContain("true, false, or a function");
     for (const policy of [
       { maxAttempts: 0 },
       { maxAttempts: 1.5 },

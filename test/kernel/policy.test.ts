@@ -39,6 +39,12 @@ test("a delay is a whole number from 0, within its jitter and never above its ca
   );
 });
 
+test("what the other side asked for is the least, beyond the longest delay too, and no further attempt", () => {
+  const policy = readPolicy({ maxAttempts: 2, backoff: { initialMs: 200, maxMs: 1_000, jitter: 0 } });
+  expect([0, 100, 700.5, 90_000].map((leastMs) => retryDelay(policy, 1, 0.5, leastMs))).toEqual([200, 200, 701, 90_000]);
+  expect(retryDelay(policy, 2, 0.5, 90_000)).toBeUndefined();
+});
+
 test("options are filled in, and refused where they cannot work", () => {
   expect(readPolicy()).toEqual(defaultPolicy);
   expect(readPolicy({ backoff: { jitter: 0 } })).toEqual({ ...defaultPolicy, backoff: { ...defaultPolicy.backoff, jitter: 0 } });

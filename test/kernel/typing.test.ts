@@ -3,6 +3,7 @@ import type { StandardSchemaV1 } from "@standard-schema/spec";
 import { describe, expect, expectTypeOf, test } from "vitest";
 import { z } from "zod";
 import { defineEffect, definite, type EffectContext, permanent, type WaitRequest, wait } from "../../src/kernel/effect.ts";
+import type { Json } from "../../src/kernel/json.ts";
 import {
   all,
   any,
@@ -518,6 +519,12 @@ describe("output", () => {
     complete({ at: new Date(0) });
     // @ts-expect-error null would not complete the run
     complete(null);
+    // What a tool gave, and other unions, complete it.
+    const given = "text" as Json;
+    complete(given);
+    complete(given ?? "nothing");
+    const either = { a: 1 } as string | { a: number } | undefined;
+    expectTypeOf(complete(either)).toEqualTypeOf<Plan<never, never, never, string | { a: number } | Record<never, never>>>();
     complete(undefined);
     complete([1, "a", null]);
   });

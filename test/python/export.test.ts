@@ -17,6 +17,7 @@ import {
   subworkflow,
   waitEvent,
   waitUntil,
+  wait,
 } from "abstractruntime";
 import { memoryStore } from "abstractruntime/memory";
 import { computeIdempotencyKey, exportPython, fileText, importPython, readPythonDirectory } from "abstractruntime/python";
@@ -244,7 +245,7 @@ test("a run that was made here is one that Python can go on with", async () => {
   });
   await using runtime = await createRuntime({ store: memoryStore(), workflows: [work, child] });
   const { runId } = await runtime.start(work, { actorId: "ar_me", runId: "mine" });
-  await expect.poll(async () => (await runtime.get(runId)).status).toBe("waiting");
+  await expect.poll(async () => (await runtime.list({ parentRunId: runId })).runs[0]?.status).toBe("waiting");
   const [childRun] = (await runtime.list({ parentRunId: runId })).runs;
   const first = await exportPython(runtime, [runId], place);
   expect(first.problems).toEqual([]);
@@ -322,12 +323,14 @@ test("failures, cancels and deadlines are told in Python's words, or noted", asy
       throw permanent(new Error("no"));
     },
   });
+  const asks = defineEffect("asks", { run: () => wait({ reason: "user", prompt: "?", again: true }) });
   const work = defineWorkflow({
     id: "work",
     entry: "go",
-    effects: [bad],
+    effects: [bad, asks],
     nodes: {
       go: ({ vars }) => goto(vars.to),
+      again: () => asks({}, { nextNode: "end" }),
       bad: () => bad({}, { nextNode: "end" }),
       ask: () => askUser({ prompt: "?", timeoutMs: 1_000_000 }, { nextNode: "end" }),
       both: () =>
@@ -342,13 +345,16 @@ test("failures, cancels and deadlines are told in Python's words, or noted", asy
     },
   });
   await using runtime = await opened([work]);
-  for (const to of ["bad", "ask", "both"]) await runtime.start(work, { runId: to, vars: { to } });
+  for (const to of ["bad", "ask", "both", "again"]) await runtime.start(work, { runId: to, vars: { to } });
   await runtime.start(work, { runId: "cancelled", vars: { to: "ask" } });
-  for (const runId of ["bad", "ask", "both"]) await runtime.tick(runId);
+  for (const runId of ["bad", "ask", "both", "again"]) await runtime.tick(runId);
   await runtime.cancel("cancelled", { reason: "enough" });
   await runtime.tick("cancelled");
-  const report = await exportPython(runtime, ["bad", "ask", "both", "cancelled"], place);
-  expect(report.problems).toMatchObject([{ runId: "both", problem: expect.stringContaining("several things at once") }]);
+  const report = await exportPython(runtime, ["bad", "ask", "both", "again", "cancelled"], place);
+  expect(report.problems).toMatchObject([
+    { runId: "both", problem: expect.stringContaining("several things at once") },
+    { runId: "again", problem: expect.stringContaining("waits to be called again") },
+  ]);
   expect(existsSync(join(place, "run_both.json"))).toBe(false);
   expect(jsonIn("run_bad.json")).toMatchObject({ status: "failed", error: expect.stringContaining("no"), waiting: null });
   expect(linesIn("bad").map(({ status, error }) => [status, error])).toEqual([

@@ -414,7 +414,7 @@ describe("answers", () => {
     const { runId } = await runtime.run(flow);
     expect(await refused(runtime.respond(runId, { code: `${"a".repeat(40)}!` }))).toMatchObject({
       code: "ANSWER_INVALID",
-      message: expect.stringMatching(/cannot be checked against the wait's schema.*timed out/),
+      message: expect.stringMatching(/cannot be checked against its schema.*timed out/),
     });
     expect(await runtime.get(runId)).toMatchObject({ status: "waiting" });
   });

@@ -471,10 +471,12 @@ queued("a queued run is cancelled though its queue is full", async ({ work, flow
   const { b } = await startMany(runtime, flow, ["a", "b"], () => ({ queue: "q" }));
   await settle();
   await runtime.cancel(b as string);
-  work.end("a");
   await advance(100);
   expect(await runtime.get(b as string)).toMatchObject({ status: "cancelled" });
+  expect(work.underWay).toEqual(["a"]);
   expect(work.begun).toEqual(["a"]);
+  work.end("a");
+  await advance(100);
 });
 
 // ---- Starting ------------------------------------------------------------------------------------------------------------

@@ -75,6 +75,31 @@ scenario("a longer backoff parks the run, with its moment in the row", async (wo
   expect(attempts).toBe(3);
 });
 
+scenario("an error that says how long to wait is followed by no attempt before that", async (world) => {
+  const asked: unknown[] = [5_000, 100, -1, Number.NaN, "6000", 7_000];
+  const limited = defineEffect("limited", {
+    speculative: true,
+    policy: { maxAttempts: 10, backoff: { ...backoff(2_000), factor: 1 } },
+    run: (_: unknown, { attempt }) => {
+      if (attempt > asked.length) return "ok";
+      const error = Object.assign(new Error("too many"), { retryAfterMs: asked[attempt - 1] });
+      // Whether it certainly has not happened makes no difference here.
+      throw attempt % 2 === 0 ? error : definite(error);
+    },
+  });
+  const flow = single(limited);
+  await world.use(flow);
+  const { runId } = await world.run(flow);
+  const delays: number[] = [];
+  for (const _ of asked) {
+    const ms = ((await world.get(runId)).wakeAt as number) - world.now();
+    delays.push(ms);
+    await world.advance(ms);
+  }
+  expect(delays).toEqual([5_000, 2_000, 2_000, 2_000, 2_000, 7_000]);
+  expect(await world.get(runId)).toMatchObject({ status: "completed", output: { got: "ok" } });
+});
+
 scenario("attempts that are used up fail the run, with the last error and its stack", async (world) => {
   let attempts = 0;
   const failing = defineEffect("failing", {

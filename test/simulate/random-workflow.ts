@@ -24,7 +24,7 @@ import {
 } from "abstractruntime";
 import { type SimulatedCode, type SimulationRandom, type StartWith, testIds } from "abstractruntime/testing";
 
-type Behaviour = "ok" | "later" | "definite" | "uncertain" | "permanent" | "asks" | "job" | "stuck";
+type Behaviour = "ok" | "later" | "definite" | "uncertain" | "permanent" | "asks" | "job" | "stuck" | "again" | "looks";
 
 interface EffectNode {
   kind: "effect";
@@ -97,7 +97,8 @@ export function randomCode(seed: number): SimulatedCode {
     const speculative = chance(0.3);
     return defineEffect(`effect-${i}`, {
       ...(chance(0.4) ? { undo: pick(undos) } : {}),
-      speculative,
+      speculative: chance(0.2) ? (payload) => (payload as { behaviours: Behaviour[] }).behaviours[0] !== "ok" : speculative,
+      ...(chance(0.3) ? { exclusive: (payload) => String((payload as { behaviours: Behaviour[] }).behaviours.length % 2) } : {}),
       onUncertain: pick(["retry", "fail", "ask"] as const),
       policy: {
         maxAttempts: pick([1, 2, 3, 5]),
@@ -106,9 +107,22 @@ export function randomCode(seed: number): SimulatedCode {
       },
       run: async (
         { behaviours }: { behaviours: Behaviour[] },
-        { attempt, idempotencyKey, runId, step, signal },
+        { answers, attempt, cancelled, idempotencyKey, runId, step, signal, timedOut },
       ): Promise<any> => {
         const behaviour = behaviours[Math.min(attempt, behaviours.length) - 1];
+        const deadline = hasDeadline(runId, step);
+        if (cancelled) return behave(deadline ? "later" : "uncertain", idempotencyKey);
+        if (behaviour === "again" && answers.length < 3)
+          return wait({ reason: "user", prompt: "?", choices: ["a"], again: true, ...(deadline ? { timeoutMs: 30_000 } : {}) });
+        if (behaviour === "looks" && attempt < 8 && !(timedOut && deadline))
+          return wait({
+            reason: "job",
+            again: true,
+            timeoutMs: 3_000,
+            onTimeout: "again",
+            onCancel: "again",
+            details: { attempt },
+          });
         if (behaviour === "job") return wait({ reason: "job", ...(hasDeadline(runId, step) ? { timeoutMs: 30_000 } : {}) });
         if (behaviour !== "stuck") return behave(behaviour, idempotencyKey);
         // Until it is told to stop.
@@ -124,7 +138,8 @@ export function randomCode(seed: number): SimulatedCode {
       const limited = definitions
         .map((definition, i) => [definition, i] as const)
         .filter(([{ definition }]) => definition.policy.timeoutMs < 600_000);
-      const behaviour = (): Behaviour => pick(["ok", "ok", "ok", "later", "definite", "uncertain", "permanent", "asks", "job"]);
+      const behaviour = (): Behaviour =>
+        pick(["ok", "ok", "ok", "later", "definite", "uncertain", "permanent", "asks", "job", "again", "looks"]);
       if (limited.length > 0 && chance(0.1))
         return { kind: "effect", type: `effect-${pick(limited)[1]}`, behaviours: ["stuck", "ok"] };
       return {

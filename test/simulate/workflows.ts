@@ -1,5 +1,6 @@
 /** The workflows of the examples, with what to start them with: the examples themselves run when they are imported. */
 import {
+  all,
   askUser,
   complete,
   defineEffect,
@@ -8,10 +9,12 @@ import {
   fail,
   fanOut,
   goto,
+  overBudget,
   permanent,
   sleep,
   subworkflow,
   type,
+  wait,
   type Workflow,
 } from "abstractruntime";
 import type { SimulateOptions } from "abstractruntime/testing";
@@ -141,6 +144,80 @@ const trip = defineWorkflow({
   },
 });
 
+/** Asks a person, hands the work to somebody who reports nothing, and looks how it stands now and then. */
+const transfer = defineEffect("transfer", {
+  onUncertain: "fail",
+  exclusive: () => "the account",
+  run: async (_, { answers, timedOut, cancelled }): Promise<unknown> => {
+    if (cancelled) return null;
+    if (answers.length === 0)
+      return wait({
+        reason: "user",
+        prompt: "Transfer?",
+        choices: ["yes", "no"],
+        again: true,
+        timeoutMs: 60_000,
+        onTimeout: "again",
+      });
+    if ((answers[0] as { text: string }).text === "no") return "denied";
+    return timedOut ? "done" : wait({ reason: "job", again: true, timeoutMs: 5_000, onTimeout: "again", onCancel: "again" });
+  },
+});
+
+const transfers = defineWorkflow({
+  id: "transfers",
+  entry: "both",
+  effects: [transfer],
+  nodes: {
+    both: () =>
+      all([transfer({ to: "Ada" }), transfer({ to: "Bob" })], { onFailure: "collect", resultKey: "got", nextNode: "end" }),
+    end: ({ vars }) => complete({ got: vars.got }),
+  },
+});
+
+/** Reserves, streams, asks once, fails now and then, and says what it did cost. */
+const model = defineEffect("model", {
+  policy: { maxAttempts: 4, backoff: { initialMs: 50, factor: 2, maxMs: 500, jitter: 0.2 } },
+  speculative: (payload) => (payload as { asks: boolean }).asks === false,
+  run: async ({ asks }: { asks: boolean }, { attempt, answers, budget, stream }): Promise<unknown> => {
+    const over = answers.length === 0 ? await budget.reserve({ calls: 1, tokens: 3 }) : undefined;
+    if (over) return overBudget(over);
+    for (const text of ["attempt ", String(attempt)]) stream({ type: "text", text });
+    if (answers.length === 0) budget.settle({ tokens: 2 });
+    if (asks && answers.length === 0) return wait({ reason: "user", prompt: "Really?", choices: ["yes"], again: true });
+    if (attempt % 3 === 1) throw definite(new Error("busy"));
+    return "said";
+  },
+});
+
+const talk = defineWorkflow({
+  id: "talk",
+  entry: "talk",
+  effects: [model],
+  nodes: {
+    talk: () => all([model({ asks: true }), model({ asks: false })], { nextNode: "end", errorNode: "end" }),
+    end: () => complete({}),
+  },
+});
+
+const talks = defineWorkflow({
+  id: "talks",
+  entry: "talk",
+  nodes: {
+    talk: () => fanOut(talk, { items: [{}, {}, {}], onFailure: "collect", budget: { tokens: 8 } }, { nextNode: "end" }),
+    end: () => complete({}),
+  },
+});
+
+const frugal = defineWorkflow({
+  id: "frugal",
+  entry: "go",
+  nodes: {
+    go: () => subworkflow(talks, { vars: {}, budget: { calls: 5 } }, { nextNode: "end", errorNode: "end" }),
+    end: () => complete({}),
+  },
+});
+
 export interface Simulated {
   code: Parameters<typeof import("abstractruntime/testing").simulate>[0];
   options?: Pick<SimulateOptions, "vars" | "start" | "startWith" | "answer" | "invariants">;
@@ -164,4 +241,6 @@ export const simulated: Record<string, Simulated> = {
   batch: { code: { workflows: [batch, order] } },
   map: { code: { workflows: [map, order] } },
   trip: { code: trip },
+  transfers: { code: transfers },
+  frugal: { code: { workflows: [frugal, talks, talk] } },
 };

@@ -14,6 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import type { SnapshotRow } from "../../src/kernel/snapshot.ts";
 import type { Store } from "../../src/kernel/store.ts";
 import { filesStore } from "../../src/stores/files/index.ts";
 import { nameOf } from "../../src/stores/files/names.ts";
@@ -249,7 +250,7 @@ describe("a line that was cut off by a crash", () => {
     const [name = ""] = made.ahead();
     appendFileSync(join(made.directory, name), `${"0".repeat(64)} [{"remove":"runs"`);
     let world = await made.open();
-    await world.store.counter("c");
+    await world.store.counters(run.runId);
     const next = await world.takeOver(run);
     await world.store.commit([next.next([taken(message(run.runId))], { take: ["m1"] })]);
     await world.store.close();
@@ -272,7 +273,9 @@ describe("what was answered", () => {
     for (let i = 0; i < 5; i++) await world.store.commit([next.next([goOn(i)])]);
     const begun = world.newRun();
     await world.store.create([stored(begun)]);
-    await world.store.commit([next.next([goOn(6)], { counters: [{ name: "c", add: 4 }], checkpoint: next.checkpoint(1) })]);
+    await world.store.commit([
+      next.next([goOn(6)], { counters: [{ runId: run.runId, name: "c", add: 4 }], checkpoint: next.checkpoint(1) }),
+    ]);
     await world.store.deliver([message(other.runId, { id: "m2" })]);
     const expected = {
       loaded: await world.load(run.runId),
@@ -290,7 +293,7 @@ describe("what was answered", () => {
     expect(await store.load(run.runId)).toEqual(expected.loaded);
     expect((await store.query({})).runs).toEqual(expected.runs);
     expect(await store.mail(other.runId, 0)).toEqual(expected.mail);
-    expect(await store.counter("c")).toBe(4);
+    expect(await store.counters(run.runId)).toEqual({ c: 4 });
     expect((await store.load(begun.row.runId))?.tail).toEqual([begun.record]);
   });
 
@@ -324,11 +327,11 @@ describe("the store's own files", () => {
     const made = await bench();
     const { world } = made;
     const holder = await world.held();
-    await world.store.commit([holder.next([goOn()], { counters: [{ name: "budget", add: 5 }] })]);
+    await world.store.saveSnapshot(snapshotOf(holder.runId, "kept"));
     const path = join(made.directory, "store.jsonl");
     const whole = readFileSync(path, "utf8");
     const broken = (change: (text: string) => string) => made.after(() => writeFileSync(path, change(whole)));
-    await expect(broken((text) => text.replace('"table":"counters"', '"tab'))).rejects.toThrow(
+    await expect(broken((text) => text.replace('"table":"snapshots"', '"tab'))).rejects.toThrow(
       /STORE_CORRUPT.* line \d of store.jsonl/,
     );
     const number = (text: string) => text.replace(/^(\{"number":"\w+",)"value"/m, '$1value"');
@@ -337,22 +340,22 @@ describe("the store's own files", () => {
     await expect(broken((text) => text.replace('"format":1', '"format":2'))).rejects.toThrow("FORMAT_NEWER");
     await expect(broken(() => "")).rejects.toThrow("STORE_CORRUPT");
     await expect(made.after(() => rmSync(path))).rejects.toThrow(/STORE_CORRUPT.*store.jsonl is missing/);
-    await broken((text) => `${text}{"table":"coun`);
-    expect(await made.store.counter("budget")).toBe(5);
+    await broken((text) => `${text}{"table":"snap`);
+    expect(await made.store.snapshot("kept")).toEqual(snapshotOf(holder.runId, "kept"));
   });
 
   it("is rewritten without its past when that is most of it", async () => {
     const made = await bench();
     const { world } = made;
     const holder = await world.held();
-    for (let i = 0; i < 30; i++) {
-      const counters = Array.from({ length: 100 }, (_, n) => ({ name: `counter ${n}`, add: 1 }));
-      await world.store.commit([holder.next([goOn()], { counters })]);
-    }
+    for (let i = 0; i < 30; i++)
+      await Promise.all(
+        Array.from({ length: 100 }, (_, n) => world.store.saveSnapshot(snapshotOf(holder.runId, `${n}`, `at ${i}`))),
+      );
     const before = statSync(join(made.directory, "store.jsonl")).size;
     const again = await made.after(() => undefined);
     expect(statSync(join(made.directory, "store.jsonl")).size).toBeLessThan(before / 10);
-    expect(await again.store.counter("counter 99")).toBe(30);
+    expect(await again.store.snapshot("99")).toEqual(snapshotOf(holder.runId, "99", "at 29"));
   });
 });
 
@@ -462,6 +465,25 @@ describe("the directory", () => {
     expect(twice).toEqual({ kind: "duplicate", same: true });
   });
 
+  it("forgets what was streamed long ago also while it is open", async () => {
+    const made = await bench();
+    const { world } = made;
+    const { runId } = await world.held();
+    await world.store.deliver([message(runId, { id: "kept" })]);
+    const chunk = (step: number, offset: number) => {
+      const parts = JSON.stringify([{ type: "text", text: `${step}`.padEnd(10_000, "x") }]);
+      return { runId, effectId: `${step}`, step, attempt: 1, offset, end: offset + 10_000, parts };
+    };
+    for (let step = 1; step <= 500; step++) await world.store.appendStream([chunk(step, 0), chunk(step, 10_000)]);
+    const path = made.path(runId, "mailbox.jsonl");
+    const last = [{ step: 500, effectId: "500", attempt: 1, offset: 0 }];
+    const before = await world.store.stream(runId, last);
+    const again = await made.after(() => expect(statSync(path).size).toBeLessThan(3_000_000));
+    expect(await again.store.stream(runId, last)).toEqual(before);
+    expect(before).toEqual([chunk(500, 0), chunk(500, 10_000)]);
+    expect((await again.load(runId)).mail.map(({ id }) => id)).toEqual(["kept"]);
+  });
+
   it("may hold what is not the store's", async () => {
     const made = await bench();
     const runs = idsOf(await threeRuns(made));
@@ -497,3 +519,8 @@ describe("the directory", () => {
     expect(existsSync(made.path(holder.runId, "mailbox.jsonl"))).toBe(true);
   });
 });
+
+function snapshotOf(runId: string, snapshotId: string, name = "a bookmark"): SnapshotRow {
+  const about = { workflowId: "w", version: "1", seq: 0, hash: "0".repeat(64), node: "a", status: "running" as const, name };
+  return { snapshotId, runId, ...about, tags: [], createdAt: 0, updatedAt: 0 };
+}

@@ -75,7 +75,7 @@ function steps(): Step[] {
     ReturnType<World["holder"]>,
   ];
   const commits = [
-    a.next([goOn(1), goOn(2)], { counters: [{ name: "budget", add: 3 }] }),
+    a.next([goOn(1), goOn(2)], { counters: [{ runId: b.runId, name: "budget", add: 3 }] }),
     b.next([park({ waitKey: "go" })]),
     a.next([goOn("x".repeat(3_000))], { checkpoint: a.checkpoint(1), send: [message(b.runId, { id: "from a" })] }),
   ] as const;
@@ -104,7 +104,8 @@ async function contentsOf(store: Store): Promise<unknown> {
   const { runs } = await store.query({ order: "oldest" });
   const loaded = await Promise.all(runs.map(({ runId }) => store.load(runId, { whole: true })));
   const checkpoints = await Promise.all(runs.map(({ runId }) => store.checkpoints(runId)));
-  return { runs, loaded, checkpoints, counter: await store.counter("budget"), news: await store.news("w", 0) };
+  const counters = await Promise.all(runs.map(({ runId }) => store.counters(runId)));
+  return { runs, loaded, checkpoints, counters, news: await store.news("w", 0) };
 }
 
 /** Makes all steps, through whatever happens, and answers whether something did. */

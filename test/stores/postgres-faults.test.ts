@@ -89,13 +89,13 @@ describe.each(["before", "after"] as const)("a connection that is lost %s a stat
   it("commits once, alone or with others", async () => {
     const { world, lose, lost } = await lossyWorld();
     const holders = [await world.held(), await world.held()];
-    const counters = [{ name: "made", add: 1 }];
+    const counters = [{ runId: (holders[0] as (typeof holders)[0]).runId, name: "made", add: 1 }];
     lose(".apply_", when);
     await Promise.all(holders.map((holder) => world.store.commit([holder.next([goOn()], { counters })])));
     lose(".step_", when);
     await world.store.commit([(holders[0] as (typeof holders)[0]).next([goOn()])]);
     expect(lost()).toBe(2);
-    expect(await world.store.counter("made")).toBe(2);
+    expect(await world.store.counters((holders[0] as (typeof holders)[0]).runId)).toEqual({ made: 2 });
     expect((await world.load((holders[0] as (typeof holders)[0]).runId)).row.seq).toBe(2);
   });
 

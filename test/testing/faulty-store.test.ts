@@ -27,12 +27,12 @@ function open(...plan: Fault[]) {
 
 test("the n-th call of all fails, before it is done", async () => {
   const { inner, store } = open({ kind: "fail", call: 2 });
-  expect(await codes([store.counter("c"), store.renew("w", 1_000), store.renew("w", 1_000)])).toEqual([
+  expect(await codes([store.counters("c"), store.renew("w", 1_000), store.renew("w", 1_000)])).toEqual([
     "ok",
     "STORE_UNAVAILABLE",
     "ok",
   ]);
-  expect(store.calls).toEqual(["counter", "renew", "renew"]);
+  expect(store.calls).toEqual(["counters", "renew", "renew"]);
   await inner.close();
 });
 
@@ -61,8 +61,8 @@ test("a dead process makes no more calls", async () => {
 });
 
 test("a fault strikes by method and arguments", async () => {
-  const { inner, store } = open({ kind: "fail", on: (method, [name]) => method === "counter" && name === "bad" });
-  expect(await codes([store.counter("good"), store.counter("bad"), store.counter("bad"), store.stats()])).toEqual([
+  const { inner, store } = open({ kind: "fail", on: (method, [name]) => method === "counters" && name === "bad" });
+  expect(await codes([store.counters("good"), store.counters("bad"), store.counters("bad"), store.stats()])).toEqual([
     "ok",
     "STORE_UNAVAILABLE",
     "STORE_UNAVAILABLE",
@@ -73,15 +73,15 @@ test("a fault strikes by method and arguments", async () => {
 
 test("a delayed call holds back those of its method, in order, and no others", async () => {
   const gate = Promise.withResolvers<void>();
-  const { inner, store } = open({ kind: "delay", on: "counter", call: 1, until: gate.promise });
+  const { inner, store } = open({ kind: "delay", on: "counters", call: 1, until: gate.promise });
   const order: string[] = [];
   const note = (name: string) => () => order.push(name);
-  const calls = [store.counter("a").then(note("a")), store.counter("b").then(note("b")), store.stats().then(note("stats"))];
+  const calls = [store.counters("a").then(note("a")), store.counters("b").then(note("b")), store.stats().then(note("stats"))];
   await store.renew("w", 1_000);
   expect(order).toEqual(["stats"]);
   gate.resolve();
   await Promise.all(calls);
-  await store.counter("c").then(note("c"));
+  await store.counters("c").then(note("c"));
   expect(order).toEqual(["stats", "a", "b", "c"]);
   await inner.close();
 });

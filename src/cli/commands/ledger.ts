@@ -102,14 +102,14 @@ function parsed(text: string): JsonObject | undefined {
 }
 
 /** Only the record that opens an effect names its type. */
-function typeOf(record: LedgerRecord, types: Map<string, string>): string | undefined {
+export function typeOf(record: LedgerRecord, types: Map<string, string>): string | undefined {
   if (record.effectId === undefined) return undefined;
   if ((record.kind === "effect_started" || record.kind === "parked") && record.data.intent)
     types.set(record.effectId, record.data.intent.type);
   return types.get(record.effectId);
 }
 
-function summary(record: LedgerRecord): string {
+export function summary(record: LedgerRecord): string {
   switch (record.kind) {
     case "run_started":
       return `vars ${short(record.data.vars)}`;

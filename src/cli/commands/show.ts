@@ -1,4 +1,4 @@
-import type { Runtime, RunStatus } from "../../index.ts";
+import type { BudgetUse, Runtime, RunStatus } from "../../index.ts";
 import type { AddCommand, Cli } from "../command.ts";
 import { explain } from "../explain.ts";
 import { statusText } from "../explain-effect.ts";
@@ -16,13 +16,14 @@ export const addShow: AddCommand = (program, act) => {
 };
 
 async function show(cli: Cli, given: string): Promise<number> {
-  const { run, holder, fields, next, children } = await reading(cli, async (runtime) => {
+  const { run, holder, fields, next, children, budgets } = await reading(cli, async (runtime) => {
     const runId = await findRun(runtime, given);
-    return { ...(await explain(cli, runtime, runId)), children: await countChildren(runtime, runId) };
+    const [children, budgets] = await Promise.all([countChildren(runtime, runId), runtime.budgets(runId)]);
+    return { ...(await explain(cli, runtime, runId)), children, budgets };
   });
   const { terminal } = cli;
   if (cli.json) {
-    terminal.json({ ...run, children });
+    terminal.json({ ...run, children, budgets });
     return 0;
   }
   const parts = Object.entries(children.byStatus).map(([status, runs]) => `${runs} ${status}`);
@@ -48,6 +49,7 @@ async function show(cli: Cli, given: string): Promise<number> {
       `effect ${effectId}: ${type}: ${error.message}`,
     ]),
     ["Children", children.total === 0 ? undefined : `${children.total} (${parts.join(", ")})`],
+    ...budgets.map((use): [string, string] => ["Budget", budgetText(use, run.runId)]),
     ["Parent", run.parentRunId],
     ["Actor", run.actorId],
     ["Session", run.sessionId],
@@ -70,6 +72,10 @@ async function show(cli: Cli, given: string): Promise<number> {
     terminal.block(run.error.stack ?? `${run.error.name}: ${run.error.message}`, "  ");
   }
   return 0;
+}
+
+function budgetText({ scope, name, used, limit }: BudgetUse, runId: string): string {
+  return `${used} of ${limit} ${name}${scope === runId ? "" : ` (of run ${scope})`}`;
 }
 
 interface Children {

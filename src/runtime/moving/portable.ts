@@ -289,6 +289,7 @@ const shapes: Record<string, Shape> = {
       object({ code: text, problem: text, fingerprint: text, quarantine: (value) => typeof value === "boolean" }),
     ),
     artifacts: list(text),
+    counters: optional((value) => isObject(value) && Object.values(value).every(number)),
     letters: list(
       object({
         id: text,

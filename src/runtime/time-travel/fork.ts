@@ -3,13 +3,14 @@
  *
  * K1. A fork's first record names the origin's run, and the seq and hash of the record after which it goes on; its state is the fold up to there.
  * K2. A fork shares nothing that acts: no open effect and so no idempotency key, no message, no child, no parent, and nothing to undo
- *     but what it does itself.
+ *     but what it does itself. The budgets that held for its origin hold for it alone, with nothing spent.
  */
 import { type Begun, beginRestored, checkTags } from "../../kernel/begin.ts";
+import { forkedBudgets } from "../../kernel/budget.ts";
 import type { Ids } from "../../kernel/clock.ts";
 import { AbstractRuntimeError, checkOptions, nearest } from "../../kernel/errors.ts";
 import { issueTexts, type Limits } from "../../kernel/execute.ts";
-import { cloneJson, equalJson, isObject, type JsonObject, toJson } from "../../kernel/json.ts";
+import { cloneJson, equalJson, isObject, type Json, type JsonObject, toJson } from "../../kernel/json.ts";
 import { migration } from "../../kernel/migrate.ts";
 import { decodeRecord, type Origin, readHeader } from "../../kernel/record.ts";
 import { isEnded, plainState, type RunState } from "../../kernel/run.ts";
@@ -171,10 +172,16 @@ async function begin(host: Forking, state: RunState, options: ForkOptions, snaps
     ...kept
   } = plainState({ ...state, vars });
   const { runId = host.ids.id(), tags, actorId } = options;
+  const budgets = state.budgets && forkedBudgets(runId, state.budgets);
   return beginRestored(
     {
       runId,
-      state: { ...kept, paused: false, ...(tags === undefined ? {} : { tags: [...new Set(tags)] }) },
+      state: {
+        ...kept,
+        ...(budgets ? { budgets: budgets as unknown as Json } : {}),
+        paused: false,
+        ...(tags === undefined ? {} : { tags: [...new Set(tags)] }),
+      },
       origin: originOf(state, snapshotId),
       now: host.now(),
       ...(actorId === undefined ? {} : { actorId }),

@@ -293,11 +293,11 @@ export class Player {
     return { ...draft, data: { ...draft.data, patch: value } } as RecordDraft;
   }
 
-  #offloadedResult(result: Json): Json {
+  #offloadedResult(result: Json, keepsShape: boolean | undefined): Json {
     const { offloadBytes } = this.#host.limits;
     const found: Look = { large: false, ids: undefined, size: 0 };
     look(result, offloadBytes, found);
-    return offloadResult(result, offloadBytes, found).value;
+    return offloadResult(result, offloadBytes, found, keepsShape).value;
   }
 
   #place(node: string, step: number): Omit<PlanContext, "places" | "vars"> {
@@ -454,9 +454,11 @@ export class Player {
   async #call(effect: OpenEffect, played: Played, mode: "live" | ReplayHandler): Promise<void> {
     played.called = true;
     const { recorded } = played;
-    const given = mode === "live" ? this.#host.effect(effect.type, this.#workflow) : handlerOf(effect.type, mode);
+    const defined = this.#host.effect(effect.type, this.#workflow);
+    const given = mode === "live" ? defined : handlerOf(effect.type, mode);
     const made = await execute(given as EffectDefinition, effect, this.#state, this.#host).outcome;
-    const outcome: Outcome = made.kind === "completed" ? { ...made, result: this.#offloadedResult(made.result) } : made;
+    const outcome: Outcome =
+      made.kind === "completed" ? { ...made, result: this.#offloadedResult(made.result, defined?.keepsShape) } : made;
     if (recorded?.end) this.#at = Math.max(this.#at, recorded.end.seq);
     if (outcome.kind === "waiting") {
       // What was awaited then is awaited now: the answer is played back.

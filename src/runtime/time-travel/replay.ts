@@ -135,7 +135,8 @@ function checkEffects(effects: ReplayEffects, recording: Recording, workflow: Wo
     if (type === "all" || type === "any") refuse(`effects.${type}: name the members of the group instead`);
     if (mode !== "live") continue;
     if (isBuiltIn(type)) refuse(`effects.${type}: a wait or child cannot be live; give a function that answers`);
-    if (!definition) throw new AbstractRuntimeError("EFFECT_UNKNOWN", { effectType: type, runId });
+    if (!definition)
+      throw new AbstractRuntimeError("EFFECT_UNKNOWN", { effectType: type, runId, declared: workflow.effects.has(type) });
     if (definition.transactional)
       refuse(`effects.${type}: a transactional effect writes to the store, and a replay writes nothing; give a function`);
   }

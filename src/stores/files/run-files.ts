@@ -33,6 +33,7 @@ export interface Reach {
 const shown = 20;
 const chunkBytes = 262_144;
 const largestChunk = 4_194_304;
+const leastLookBytes = 1_048_576;
 
 export class RunFiles implements Ledger {
   readonly directory: string;
@@ -42,6 +43,8 @@ export class RunFiles implements Ledger {
   #held = { first: 0, next: 0 };
   #sizeBytes = 0;
   #mailboxBytes = 0;
+  /** When the mailbox has grown to this, it is looked whether most of it is past: what was streamed, above all. */
+  #lookAt = leastLookBytes;
   /** The mailbox without its past, before that is written. */
   #mailbox: string | undefined;
   #checkpoints: Reach["checkpoints"] = [];
@@ -161,7 +164,13 @@ export class RunFiles implements Ledger {
       this.#mailboxBytes = Buffer.byteLength(this.#mailbox);
       this.#mailbox = undefined;
     }
-    this.#mailboxBytes = add(mailbox, this.#mailboxBytes, takeLines(run));
+    const present = this.#mailboxBytes >= this.#lookAt ? allLines(run) : undefined;
+    if (present !== undefined) this.#lookAt = Math.max(leastLookBytes, 4 * Buffer.byteLength(present));
+    const news = takeLines(run);
+    if (present !== undefined && !run.blocked && isMostlyPast(this.#mailboxBytes, present)) {
+      changes.push({ replace: mailbox, text: present });
+      this.#mailboxBytes = Buffer.byteLength(present);
+    } else this.#mailboxBytes = add(mailbox, this.#mailboxBytes, news);
 
     const before = new Map(this.#checkpoints.map((checkpoint) => [checkpoint.ordinal, checkpoint]));
     this.#checkpoints = checkpoints.map((checkpoint, i) => {

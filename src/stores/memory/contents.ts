@@ -9,6 +9,7 @@ import type { Letter, Mail } from "../../kernel/message.ts";
 import type { Moving, Tombstone } from "../../kernel/moving.ts";
 import type { Scalar } from "../../kernel/query.ts";
 import type { SnapshotRow } from "../../kernel/snapshot.ts";
+import type { StreamChunk } from "../../kernel/stream.ts";
 import { isOver } from "../ended.ts";
 import { type SlotCounts, serves } from "../slots.ts";
 import type { KeptArtifact } from "./artifacts.ts";
@@ -45,7 +46,6 @@ export class Contents {
   readonly live = new Set<Run>();
   /** When each worker expires. */
   readonly workers = new Map<string, number>();
-  readonly counters: Map<string, number>;
   /** When runs of a queue with a rate began, oldest first. */
   readonly begins: Map<string, number[]>;
   readonly snapshots: Map<string, SnapshotRow>;
@@ -61,7 +61,6 @@ export class Contents {
 
   constructor(make: Making = inMemory) {
     this.make = make;
-    this.counters = make.table();
     this.begins = make.table();
     this.snapshots = make.table();
     this.tombstones = make.table();
@@ -114,6 +113,9 @@ export interface Run {
   recalled: Map<string, true>;
   /** Ids of the artifacts that it refers to. */
   artifacts: Map<string, true>;
+  counters: Map<string, number>;
+  /** Chunks of its streams, by where they stand. */
+  streams: Map<string, StreamChunk>;
   /** Moving, it is not among the live; `wakeAt` is when it would wake. */
   moving?: (Moving & { wakeAt: number | null }) | undefined;
 }
@@ -133,6 +135,8 @@ export function newRun(row: RunRow, number: number, make: Making): Run {
     known: make.table(),
     recalled: make.table(),
     artifacts: make.table(),
+    counters: make.table(),
+    streams: make.table(),
     tried: new Set(),
   };
 }

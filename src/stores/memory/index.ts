@@ -11,13 +11,14 @@ import { type Clock, systemClock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError, checkOptions, isError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { ArtifactQuery, ArtifactRow, BlobStore } from "../../kernel/artifact-row.ts";
-import type { Blocked, Capability, Lease, Loaded, NewRun, Transition } from "../../kernel/transition.ts";
+import type { Blocked, Capability, CounterChange, Lease, Loaded, NewRun, Transition } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { CountBy, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
 import type { Delivery, Mail, Message } from "../../kernel/message.ts";
 import type { RunCopy, Tombstone } from "../../kernel/moving.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
 import type { Store, StoreStats } from "../../kernel/store.ts";
+import type { StreamChunk, StreamFrom } from "../../kernel/stream.ts";
 import { type Applied, Group } from "../group.ts";
 import { Listeners } from "../listeners.ts";
 import type { Move, MoveUnderWay, Refusal } from "../moving.ts";
@@ -27,6 +28,7 @@ import { Contents, type Run } from "./contents.ts";
 import { copyOf, moves } from "./moving.ts";
 import { Reader } from "./read.ts";
 import { findSnapshot, querySnapshots, saveSnapshot } from "./snapshots.ts";
+import { appendStream, readStream } from "./stream.ts";
 import { Transaction } from "./transaction.ts";
 
 export interface MemoryOptions {
@@ -169,6 +171,15 @@ export class MemoryStore implements Store {
     return this.#open().query(query);
   }
 
+  appendStream(chunks: readonly StreamChunk[]): Promise<void> {
+    return this.#write(() => appendStream(this.#contents, chunks));
+  }
+
+  async stream(runId: string, from: readonly StreamFrom[]): Promise<StreamChunk[]> {
+    this.#open();
+    return readStream(this.#contents, runId, from);
+  }
+
   putArtifact(artifact: ArtifactRow, options: { pinMs: number; runId?: string; replace?: true }): Promise<ArtifactRow> {
     return this.#write(() => putArtifact(this.#contents, artifact, options, this.#clock.now()));
   }
@@ -255,8 +266,12 @@ export class MemoryStore implements Store {
     return moves(this.#contents);
   }
 
-  async counter(name: string): Promise<number> {
-    return this.#open().counter(name);
+  reserve(changes: readonly CounterChange[]): Promise<CounterChange | undefined> {
+    return this.#write((transaction) => transaction.reserve(changes));
+  }
+
+  async counters(runId: string): Promise<Record<string, number>> {
+    return this.#open().counters(runId);
   }
 
   async stats(): Promise<StoreStats> {

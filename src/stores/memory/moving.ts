@@ -78,6 +78,7 @@ export function copyOf({ runs }: Contents, runId: string): RunCopy | undefined {
     ...(records.first > 0 ? { archivedBefore: records.first } : {}),
     ...(blocked ? { blocked: { ...blocked } } : {}),
     artifacts: [...run.artifacts.keys()],
+    ...(run.counters.size > 0 ? { counters: Object.fromEntries(run.counters) } : {}),
     letters: [...known.values()].map((letter) => letterOf(run, letter)),
   };
 }
@@ -112,6 +113,7 @@ export function adopt(contents: Contents, copy: RunCopy, { token, to }: Move, no
     run.blocked = { ...copy.blocked };
     run.tried.add(copy.blocked.fingerprint);
   }
+  for (const [name, value] of Object.entries(copy.counters ?? {})) run.counters.set(name, value);
   for (const letter of copy.letters) receive(contents, run, letter);
   contents.add(run);
   holdArtifacts(contents, runId, copy.artifacts);

@@ -101,8 +101,8 @@ export class Reader {
     return countRuns(this.#contents, query, by);
   }
 
-  counter(name: string): number {
-    return this.#contents.counters.get(name) ?? 0;
+  counters(runId: string): Record<string, number> {
+    return Object.fromEntries([...(this.#contents.runs.get(runId)?.counters ?? [])].filter(([, value]) => value !== 0));
   }
 
   stats(now: number): StoreStats {

@@ -283,9 +283,8 @@ export class Transaction {
   /** Whether each transition stands already. @throws CONFLICT when one of them neither does nor may be written. */
   #check(transitions: readonly Transition[]): boolean[] {
     const runIds = new Set<string>();
-    const counted = new Map<string, number>();
     return transitions.map((transition) => {
-      const { runId, counters = [] } = transition;
+      const { runId } = transition;
       if (this.#broken.has(leaseKey(transition))) throw conflict(runId, "the commit before it failed");
       // The second would be checked against a state that the first is about to change.
       if (runIds.has(runId)) throw conflict(runId, "one commit names it twice");
@@ -295,7 +294,6 @@ export class Transaction {
         this.#checkMail(transition);
         checkArtifacts(this.#contents, runId, transition.artifacts);
         for (const child of transition.start) this.checkNew(child);
-        for (const change of counters) this.#count(change, runId, counted);
       }
       return stands;
     });
@@ -322,14 +320,27 @@ export class Transaction {
     for (const id of take) if (!run.mail.has(id)) throw conflict(runId, notThere(run.recalled.has(id), id));
   }
 
-  #count({ name, add, limit }: CounterChange, runId: string, counted: Map<string, number>): void {
-    const value = (counted.get(name) ?? this.#contents.counters.get(name) ?? 0) + add;
-    if (limit !== undefined && value > limit) throw conflict(runId, `counter "${name}" would pass its limit of ${limit}`);
-    counted.set(name, value);
+  /** What there is no room for, or undefined when all was added. */
+  reserve(changes: readonly CounterChange[]): CounterChange | undefined {
+    const refused = changes.find(({ runId, name, add, limit = Infinity }) => {
+      const run = this.#contents.runs.get(runId);
+      return run !== undefined && (run.counters.get(name) ?? 0) + add > limit;
+    });
+    if (!refused) this.#count(changes);
+    return refused;
+  }
+
+  #count(changes: readonly CounterChange[]): void {
+    for (const { runId, name, add } of changes) {
+      const run = this.#contents.runs.get(runId);
+      if (!run) continue;
+      this.#contents.changed.add(run);
+      run.counters.set(name, (run.counters.get(name) ?? 0) + add);
+    }
   }
 
   #write(transition: Transition): Mail[] {
-    const { counters, runs, live, changed } = this.#contents;
+    const { runs, live, changed } = this.#contents;
     const run = runs.get(transition.runId) as Run;
     changed.add(run);
     const { queue, queueKey, priority, tags } = run.row;
@@ -358,7 +369,7 @@ export class Transaction {
     for (const id of transition.take) remove(run, id);
     for (const child of transition.start) this.create(child);
     for (const message of transition.send) this.deliver(message);
-    for (const { name, add } of transition.counters ?? []) counters.set(name, (counters.get(name) ?? 0) + add);
+    this.#count(transition.counters ?? []);
     if (isOver(run.row)) {
       live.delete(run);
       this.#handBack(run);

@@ -61,10 +61,12 @@ export const endingSql = `
     WHERE r.run = u.run AND u.dirty AND u.last IS NULL;
   END IF;
 
-  IF q_name IS NOT NULL THEN
-    FOR i IN 1 .. array_length(q_name, 1) LOOP
-      UPDATE ~counters SET value = q_value[i] WHERE name = q_name[i] AND value <> q_value[i];
-    END LOOP;
+  IF n_owner IS NOT NULL THEN
+    -- In order, and behind all other locks, so that nobody waits crosswise.
+    INSERT INTO ~counters SELECT r.run, u.name, sum(u.change)
+      FROM unnest(n_owner, n_run, n_name, n_add) u(owner, run_id, name, change) JOIN ~runs r ON r.run_id = u.run_id
+      WHERE t_written[u.owner] GROUP BY r.run, u.name ORDER BY r.run, u.name
+      ON CONFLICT (run, name) DO UPDATE SET value = counters.value + excluded.value;
   END IF;
   IF newly_blocked > 0 THEN UPDATE ~blocks SET count = count + newly_blocked; END IF;
 `;

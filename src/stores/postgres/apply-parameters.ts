@@ -112,9 +112,7 @@ export const applyParameters = [
   "a_owner int[]",
   "a_id text[]",
   "n_owner int[]",
-  "n_slot int[]",
+  "n_run text[]",
+  "n_name text[]",
   "n_add double precision[]",
-  "n_limit double precision[]",
-  // Names of the counters that are touched, sorted.
-  "q_name text[]",
 ] as const;

@@ -47,14 +47,12 @@ DECLARE
   c_moved boolean[] := c_quarantined;
   -- Mail that counts towards the limit: counted once, however much is delivered.
   c_mail bigint[] := c_run;
+  t_written boolean[] := array_fill(false, ARRAY[coalesce(array_length(t_slot, 1), 0)]);
   t_stands boolean[] := array_fill(false, ARRAY[coalesce(array_length(t_slot, 1), 0)]);
   r_run bigint[] := array_fill(NULL::bigint, ARRAY[coalesce(array_length(r_seq, 1), 0)]);
-  q_value double precision[];
-  q_saved double precision[];
   broken text[] := '{}';
   freed text[] := '{}';
   failed_call int := 0;
-  checking_call int := 0;
   created int := 0;
   inserted int;
   newly_blocked int := 0;
@@ -75,7 +73,6 @@ DECLARE
   xp int := 1;
   wp int := 1;
   pp int := 1;
-  np int := 1;
   ip int := 1;
 BEGIN
   results := array_fill(''::text, ARRAY[coalesce(array_length(o_kind, 1), 0)]);
@@ -115,12 +112,6 @@ BEGIN
   IF a_id IS NOT NULL THEN
     -- What is referred to is not swept meanwhile.
     artifacts := ARRAY(SELECT id FROM ~artifacts WHERE id = ANY (a_id) ORDER BY id FOR UPDATE);
-  END IF;
-
-  IF q_name IS NOT NULL THEN
-    INSERT INTO ~counters SELECT name, 0 FROM unnest(q_name) name ORDER BY name ON CONFLICT DO NOTHING;
-    SELECT array_agg(value ORDER BY name) INTO q_value
-    FROM (SELECT name, value FROM ~counters WHERE name = ANY (q_name) ORDER BY name FOR UPDATE) z;
   END IF;
 
   WHILE a <= array_length(o_kind, 1) LOOP

@@ -3,10 +3,6 @@
 /** Whether it may be written, or stands already (S1, S2). */
 export const checkSql = `
       IF kind IN (1, 9) THEN
-        IF o_call[a] <> checking_call THEN
-          checking_call := o_call[a];
-          q_saved := q_value;
-        END IF;
         problem := t_problem[j];
         IF problem IS NULL AND array_length(broken, 1) > 0 AND (s || ' ' || t_epoch[j] || ' ' || t_worker[j]) = ANY (broken) THEN
           problem := 'the commit before it failed';
@@ -67,22 +63,9 @@ export const checkSql = `
             EXIT;
           END LOOP;
         END IF;
-        IF problem IS NULL AND n_owner IS NOT NULL AND NOT t_stands[j] THEN
-          WHILE n_owner[np] < j LOOP np := np + 1; END LOOP;
-          k := np;
-          WHILE n_owner[k] = j LOOP
-            q_value[n_slot[k]] := q_value[n_slot[k]] + n_add[k];
-            IF q_value[n_slot[k]] > n_limit[k] THEN
-              problem := 'counter "' || q_name[n_slot[k]] || '" would pass its limit of ' || n_limit[k];
-              EXIT;
-            END IF;
-            k := k + 1;
-          END LOOP;
-        END IF;
         IF problem IS NOT NULL THEN
           failed_call := o_call[a];
           IF results[a] = '' THEN results[a] := 'c' || problem; END IF;
-          IF q_name IS NOT NULL THEN q_value := q_saved; END IF;
           -- What was sent behind it fails, too (S3), for each transition of the call.
           FOR i IN 1 .. array_length(o_kind, 1) LOOP
             IF o_call[i] = failed_call AND o_kind[i] IN (1, 9) THEN
@@ -146,6 +129,7 @@ export const writeSql = `
           INSERT INTO ~artifact_runs SELECT c_run[s], u.id FROM unnest(a_owner, a_id) u(owner, id)
             WHERE u.owner = j ORDER BY u.id ON CONFLICT DO NOTHING;
         END IF;
+        t_written[j] := true;
         IF c_status[s] <> t_status[j] THEN c_moved[s] := true; END IF;
         c_status[s] := t_status[j];
         c_seq[s] := t_seq[j];

@@ -22,7 +22,6 @@ for (const parameter of applyParameters) {
 
 export class Batch {
   readonly #slots = new Map<string, number>();
-  readonly #counters = new Map<string, number>();
   readonly #lanes: Lanes;
   /** By table and column. */
   readonly #columns = new Map<string, Value[][]>();
@@ -35,9 +34,6 @@ export class Batch {
     this.#lanes = lanes;
     this.#runIds = byBytes(new Set(calls.flatMap(runsOf)));
     for (const runId of this.#runIds) this.#slots.set(runId, this.#slots.size + 1);
-    const counters = calls.flatMap((call) => (call.kind === "commit" ? call.transitions.flatMap((t) => t.counters ?? []) : []));
-    for (const name of byBytes(new Set(counters.map((counter) => counter.name))))
-      this.#counters.set(name, this.#counters.size + 1);
     for (const [i, call] of calls.entries()) this.#answers.push(this.#add(call, i + 1));
   }
 
@@ -48,7 +44,6 @@ export class Batch {
       p_again: again,
       s_id: arrayOf(this.#runIds),
       k_rows: this.#newRows.length > 0 ? jsonOf(this.#newRows) : null,
-      q_name: this.#counters.size > 0 ? arrayOf([...this.#counters.keys()]) : null,
     };
     return applyParameters.map((parameter) => {
       const [name = ""] = parameter.split(" ");
@@ -203,7 +198,7 @@ export class Batch {
       const drop = checkpointsToDrop(checkpoint.ordinal).join(",");
       this.#row("p", number, checkpoint.seq, checkpoint.ordinal, checkpoint.text, drop);
     }
-    for (const { name, add, limit } of counters ?? []) this.#row("n", number, this.#counters.get(name), add, limit);
+    for (const counter of counters ?? []) this.#row("n", number, counter.runId, counter.name, counter.add);
     return number;
   }
 

@@ -4,7 +4,7 @@ import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { RunCopy } from "../../kernel/moving.ts";
 import type { Scalar } from "../../kernel/query.ts";
 import type { PostgresClient, Row, Statements } from "./connection.ts";
-import { encode } from "./encode.ts";
+import { decode, encode } from "./encode.ts";
 import { intact, runRow, letterOf, waitOf } from "../table-row.ts";
 import type { RunTableRow } from "./read.ts";
 
@@ -17,6 +17,7 @@ export async function copyOf(statements: Statements, client: PostgresClient, run
   const waits = await of("SELECT * FROM ~waits WHERE run = $1 ORDER BY effect_id");
   const vars = await of("SELECT path, value FROM ~run_vars WHERE run = $1");
   const artifacts = await of("SELECT id FROM ~artifact_runs WHERE run = $1 ORDER BY id");
+  const counters = await of("SELECT name, value FROM ~counters WHERE run = $1 ORDER BY name");
   const letters = await of("SELECT * FROM ~mailbox WHERE run = $1 ORDER BY position");
   return intact(runId, row.seq, () => ({
     row: { ...runRow(row), wakeAt: row.moving_token === null ? row.wake_at : row.moving_wake_at },
@@ -29,6 +30,9 @@ export async function copyOf(statements: Statements, client: PostgresClient, run
     ...(row.archived_before === null ? {} : { archivedBefore: row.archived_before }),
     ...(row.blocked === null ? {} : { blocked: JSON.parse(row.blocked) as Blocked }),
     artifacts: artifacts.map(({ id }) => id as string),
+    ...(counters.length > 0
+      ? { counters: Object.fromEntries(counters.map(({ name, value }) => [decode(name as string), value as number])) }
+      : {}),
     letters: letters.map(letterOf),
   }));
 }

@@ -157,6 +157,12 @@ export class Moves {
         "seq int, ordinal int, state text",
         copy.checkpoints.map(({ text, ...c }) => ({ ...c, state: text })),
       ],
+      [
+        "counters",
+        "name, value",
+        "name text, value double precision",
+        Object.entries(copy.counters ?? {}).map(([name, value]) => ({ name, value })),
+      ],
       ["artifact_runs", "id", "id text", [...new Set(copy.artifacts)].map((id) => ({ id }))],
       [
         "mailbox",

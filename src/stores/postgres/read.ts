@@ -100,11 +100,6 @@ export class Reader {
     const [row] = await this.#statements.rows(client, sql, [encode(workerId), after]);
     return { runIds: textsOf(row?.run_ids), position: row?.last as number };
   }
-
-  async counter(client: PostgresClient, name: string): Promise<number> {
-    const [row] = await this.#statements.rows(client, "SELECT value FROM ~counters WHERE name = $1", [encode(name)]);
-    return (row?.value as number | undefined) ?? 0;
-  }
 }
 
 /** Texts that came as one JSON array. */

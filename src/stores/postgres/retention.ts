@@ -59,7 +59,18 @@ export async function bury(
 
 /** All that is a run's but its snapshots goes. */
 export async function remove(statements: Statements, client: PostgresClient, { run }: Pick<RunTableRow, "run">): Promise<void> {
-  for (const table of ["records", "checkpoints", "mailbox", "waits", "artifact_runs", "run_tags", "run_vars", "runs"])
+  for (const table of [
+    "records",
+    "checkpoints",
+    "mailbox",
+    "waits",
+    "streams",
+    "counters",
+    "artifact_runs",
+    "run_tags",
+    "run_vars",
+    "runs",
+  ])
     await statements.rows(client, `DELETE FROM ~${table} WHERE run = $1`, [run]);
 }
 

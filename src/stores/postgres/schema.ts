@@ -10,6 +10,7 @@ import { claimSql } from "./claim-sql.ts";
 import { nextDueSql } from "./due-sql.ts";
 import { freeSql, newsSql } from "./free-sql.ts";
 import { lockOf, type PostgresClient, Sql } from "./connection.ts";
+import { reserveSql } from "./counters.ts";
 import { loadSql } from "./load-sql.ts";
 import { stepSql } from "./step-sql.ts";
 import { migrations } from "./tables.ts";
@@ -23,6 +24,7 @@ const functions: Readonly<Record<string, string>> = {
   load: loadSql,
   apply: applySql,
   step: stepSql,
+  reserve: reserveSql,
 };
 
 const suffix = sha256(Object.values(functions).join("\n")).slice(0, 12);

@@ -3,13 +3,14 @@ import { type Clock, systemIds } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { ArtifactQuery, ArtifactRow, BlobStore } from "../../kernel/artifact-row.ts";
-import type { Blocked, Capability, Lease, Loaded, NewRun, Transition } from "../../kernel/transition.ts";
+import type { Blocked, Capability, CounterChange, Lease, Loaded, NewRun, Transition } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { CountBy, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
 import type { Delivery, Mail, Message } from "../../kernel/message.ts";
 import type { RunCopy, Tombstone } from "../../kernel/moving.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
 import type { Store, StoreStats } from "../../kernel/store.ts";
+import type { StreamChunk, StreamFrom } from "../../kernel/stream.ts";
 import { Listeners } from "../listeners.ts";
 import type { Move, MoveUnderWay, Refusal } from "../moving.ts";
 import { dropArtifacts, findArtifact, keepArtifact, putArtifact, queryArtifacts, sweepArtifacts } from "./artifacts.ts";
@@ -17,6 +18,7 @@ import { type Call, laneOf } from "./calls.ts";
 import { Bell, type ListeningClient } from "./bell.ts";
 import { PostgresBlobs } from "./blobs.ts";
 import { copyOf } from "./copy.ts";
+import { countersOf, reserve } from "./counters.ts";
 import type { PooledClient, Statements } from "./connection.ts";
 import type { Database, Work } from "./database.ts";
 import { storeError } from "./errors.ts";
@@ -28,6 +30,7 @@ import { Reader } from "./read.ts";
 import { purge, tombstoneOf } from "./retention.ts";
 import { deleteSnapshot, findSnapshot, querySnapshots, saveSnapshot } from "./snapshots.ts";
 import { stats } from "./stats.ts";
+import { appendStream, readStream } from "./stream.ts";
 import { Transactions } from "./transactions.ts";
 import { type Wakes, Writer } from "./writer.ts";
 
@@ -202,6 +205,14 @@ export class PostgresStore implements Store {
     return this.#read((client) => countRuns(this.#statements, client, query, by));
   }
 
+  appendStream(chunks: readonly StreamChunk[]): Promise<void> {
+    return this.#change([], (client) => appendStream(this.#statements, client, chunks));
+  }
+
+  stream(runId: string, from: readonly StreamFrom[]): Promise<StreamChunk[]> {
+    return this.#read((client) => readStream(this.#statements, client, runId, from));
+  }
+
   // ---- Artifacts and snapshots -------------------------------------------------------------------------------------
 
   putArtifact(artifact: ArtifactRow, options: { pinMs: number; runId?: string; replace?: true }): Promise<ArtifactRow> {
@@ -297,8 +308,13 @@ export class PostgresStore implements Store {
     return this.#transactions.within(client);
   }
 
-  counter(name: string): Promise<number> {
-    return this.#read((client) => this.#reader.counter(client, name));
+  /** Not in turn: it waits for no run. */
+  reserve(changes: readonly CounterChange[]): Promise<CounterChange | undefined> {
+    return this.#read((client) => reserve(this.#statements, client, changes));
+  }
+
+  counters(runId: string): Promise<Record<string, number>> {
+    return this.#read((client) => countersOf(this.#statements, client, runId));
   }
 
   stats(): Promise<StoreStats> {

@@ -129,6 +129,18 @@ export const migrations: readonly string[] = [
   CREATE UNIQUE INDEX mailbox_id ON ~mailbox (run, id);
   CREATE INDEX mailbox_open ON ~mailbox (run, position) WHERE payload IS NOT NULL;
 
+  -- Parts as a JSON list; "begin" and "finish" are where they stand in the text.
+  CREATE TABLE ~streams (
+    run bigint,
+    step integer,
+    effect_id text COLLATE "C",
+    attempt integer,
+    begin bigint,
+    finish bigint NOT NULL,
+    parts text NOT NULL,
+    PRIMARY KEY (run, step, effect_id, attempt, begin)
+  );
+
   -- Tags, name and description are kept folded for searching; "whole" is all of it as JSON. They outlive their runs.
   CREATE TABLE ~snapshots (
     snapshot_id text COLLATE "C" PRIMARY KEY,
@@ -199,7 +211,8 @@ export const migrations: readonly string[] = [
   CREATE TABLE ~workers (worker_id text COLLATE "C" PRIMARY KEY, expires_at bigint NOT NULL);
   CREATE INDEX workers_expiry ON ~workers (expires_at);
 
-  CREATE TABLE ~counters (name text COLLATE "C" PRIMARY KEY, value double precision NOT NULL);
+  -- What is used of budgets, by the run that each was given to.
+  CREATE TABLE ~counters (run bigint, name text COLLATE "C", value double precision NOT NULL, PRIMARY KEY (run, name));
 
   -- How many runs were ever blocked: while it stays, there is nothing new to lift.
   CREATE TABLE ~blocks (count bigint NOT NULL);

@@ -21,6 +21,11 @@ export function isBusy(error: unknown): boolean {
   return isSqliteError(error) && [5, 6].includes(primaryCode(error));
 }
 
+/** A statement has no parameter for a value: SQLITE_RANGE. */
+export function isUnbindable(error: unknown): boolean {
+  return isSqliteError(error) && primaryCode(error) === 25;
+}
+
 export function storeError(error: unknown, store: string): unknown {
   if (error instanceof AbstractRuntimeError) return error;
   if (isSqliteError(error)) {

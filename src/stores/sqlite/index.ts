@@ -15,13 +15,14 @@ import { type Clock, systemClock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError, checkOptions, isError } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { ArtifactQuery, ArtifactRow, BlobStore } from "../../kernel/artifact-row.ts";
-import type { Blocked, Capability, Lease, Loaded, NewRun, Transition } from "../../kernel/transition.ts";
+import type { Blocked, Capability, CounterChange, Lease, Loaded, NewRun, Transition } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { CountBy, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
 import type { Delivery, Mail, Message } from "../../kernel/message.ts";
 import type { RunCopy, Tombstone } from "../../kernel/moving.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
 import type { Store, StoreStats } from "../../kernel/store.ts";
+import type { StreamChunk, StreamFrom } from "../../kernel/stream.ts";
 import { prepareDirectory } from "../directory.ts";
 import { type Applied, Group } from "../group.ts";
 import { Listeners, type Wakes } from "../listeners.ts";
@@ -30,17 +31,19 @@ import { dropArtifacts, findArtifact, keepArtifact, putArtifact, queryArtifacts,
 import { Bell, sharedBell } from "./bell.ts";
 import { SqliteBlobs } from "./blobs.ts";
 import { isAwaited } from "./due.ts";
-import { isBusy, storeError } from "./errors.ts";
+import { isBusy, isUnbindable, storeError } from "./errors.ts";
 import { Lanes } from "./lanes.ts";
 import { dropMark, holdMark, isDead, type Mark, markName, markPath, marksOf } from "./liveness.ts";
 import { countRuns, listeners, queryRuns } from "./query.ts";
 import { blockingMs, patiently } from "./patience.ts";
+import { countersOf, reserve } from "./counters.ts";
 import { copyOf, movesUnderWay } from "./moving.ts";
 import { Reader } from "./read.ts";
 import { tombstoneOf } from "./retention.ts";
 import { migrate } from "./schema.ts";
 import { deleteSnapshot, findSnapshot, querySnapshots, saveSnapshot } from "./snapshots.ts";
 import { stats } from "./stats.ts";
+import { appendStream, readStream } from "./stream.ts";
 import { Transactions } from "./transact.ts";
 import { Transaction } from "./transaction.ts";
 import { checkClient, Joined } from "./within.ts";
@@ -90,11 +93,23 @@ export async function sqliteStore(path: string, options: SqliteOptions = {}): Pr
     if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw new Error("it is a directory, and not a file");
     database = new DatabaseSync(file, { timeout: blockingMs });
     const opened = database;
+    checkNode(opened, name);
     await patiently(() => migrate(opened, name), name, busyTimeoutMs, clock);
     return new SqliteStore(database, file, name, clock, busyTimeoutMs);
   } catch (error) {
     database?.close();
     throw storeError(error, name);
+  }
+}
+
+/** Older Nodes do not bind `?1`, and would fail at the first claim. */
+function checkNode(database: DatabaseSync, store: string): void {
+  try {
+    database.prepare("SELECT ?1").get(1);
+  } catch (error) {
+    if (!isUnbindable(error)) throw error;
+    const problem = `Node ${process.versions.node} is too old; abstractruntime needs Node 22.20, or 24.7 or newer`;
+    throw new AbstractRuntimeError("STORE_UNAVAILABLE", { store, problem }, error);
   }
 }
 
@@ -286,6 +301,14 @@ class SqliteStore implements Store {
     return this.#read(() => countRuns(this.#reader, query, by));
   }
 
+  appendStream(chunks: readonly StreamChunk[]): Promise<void> {
+    return this.#write((transaction) => appendStream(this.#reader, (runId) => transaction.row(runId), chunks));
+  }
+
+  async stream(runId: string, from: readonly StreamFrom[]): Promise<StreamChunk[]> {
+    return this.#read(() => readStream(this.#reader, runId, from));
+  }
+
   putArtifact(artifact: ArtifactRow, options: { pinMs: number; runId?: string; replace?: true }): Promise<ArtifactRow> {
     return this.#write((transaction) =>
       putArtifact(this.#reader, rowOf(transaction, options.runId), artifact, options, this.#clock.now()),
@@ -368,8 +391,12 @@ class SqliteStore implements Store {
     return this.#read(() => movesUnderWay(this.#reader));
   }
 
-  async counter(name: string): Promise<number> {
-    return this.#read(() => this.#reader.counter(name));
+  reserve(changes: readonly CounterChange[]): Promise<CounterChange | undefined> {
+    return this.#write(() => reserve(this.#reader, changes));
+  }
+
+  async counters(runId: string): Promise<Record<string, number>> {
+    return this.#read(() => countersOf(this.#reader, this.#reader.run(runId)?.run));
   }
 
   async stats(): Promise<StoreStats> {

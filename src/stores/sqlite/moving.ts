@@ -23,6 +23,7 @@ import {
   withoutParent,
 } from "../moving.ts";
 import { artifactIdsOf, checkArtifacts, holdArtifacts } from "./artifacts.ts";
+import { countersOf, writeCounters } from "./counters.ts";
 import { indexedOf, insertTags, writeIndexed } from "./indexed.ts";
 import { insertRun, insertWaits } from "./insert.ts";
 import type { Lanes } from "./lanes.ts";
@@ -113,6 +114,7 @@ export class Moves {
     insertTags(reader, run, row.tags ?? []);
     writeIndexed(reader, run, copy.indexed);
     insertWaits(reader, run, copy.waits);
+    writeCounters(reader, run, copy.counters);
     for (const { seq, ordinal, text } of copy.checkpoints)
       reader.prepare("INSERT INTO checkpoints VALUES (?, ?, ?)").run(run * seqBits + seq, ordinal, packed(text));
     for (const letter of copy.letters) this.#receive(run, letter);
@@ -203,6 +205,7 @@ export function copyOf(reader: Reader, runId: string): RunCopy | undefined {
 function copyRun(reader: Reader, row: RunTableRow): RunCopy {
   const { run, moving, archived_before, blocked, epoch } = row;
   const kept = reader.checkpoints(row.run_id);
+  const counters = countersOf(reader, run);
   const wakeAt = moving === null ? row.wake_at : (JSON.parse(moving) as { wakeAt: number | null }).wakeAt;
   return {
     row: { ...runRow(row), wakeAt },
@@ -213,6 +216,7 @@ function copyRun(reader: Reader, row: RunTableRow): RunCopy {
     ...(archived_before === null ? {} : { archivedBefore: archived_before }),
     ...(blocked === null ? {} : { blocked: JSON.parse(blocked) as Blocked }),
     artifacts: artifactIdsOf(reader, run),
+    ...(Object.keys(counters).length > 0 ? { counters } : {}),
     letters: lettersOf(reader, run),
   };
 }

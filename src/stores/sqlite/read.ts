@@ -269,10 +269,6 @@ export class Reader {
   rolledBack(): void {
     this.#nothingToLift.clear();
   }
-
-  counter(name: string): number {
-    return (this.prepare("SELECT value FROM counters WHERE name = ?").get(name)?.value as number | undefined) ?? 0;
-  }
 }
 
 export function movingOf({ moving }: Pick<RunTableRow, "moving">): Moving | undefined {

@@ -41,6 +41,8 @@ export function remove(reader: Reader, { run, queue }: Pick<RunTableRow, "run" |
   reader.prepare("DELETE FROM checkpoints WHERE id BETWEEN ? AND ?").run(first, last);
   reader.prepare("DELETE FROM mailbox WHERE run = ?").run(run);
   reader.prepare("DELETE FROM waits WHERE run = ?").run(run);
+  reader.prepare("DELETE FROM streams WHERE run = ?").run(run);
+  reader.prepare("DELETE FROM counters WHERE run = ?").run(run);
   dropArtifacts(reader, { run });
   forgetIndexed(reader, run);
   reader.prepare("DELETE FROM runs WHERE run = ?").run(run);

@@ -128,6 +128,18 @@ const migrations: readonly string[] = [
   ) STRICT;
   CREATE INDEX mailbox_open ON mailbox (run, position) WHERE payload IS NOT NULL;
 
+  -- Parts as a JSON list; "begin" and "finish" are where they stand in the text.
+  CREATE TABLE streams (
+    run INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    effect_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    begin INTEGER NOT NULL,
+    finish INTEGER NOT NULL,
+    parts TEXT NOT NULL,
+    UNIQUE (run, step, effect_id, attempt, begin)
+  ) STRICT;
+
   -- Tags, name and description are kept folded for searching; "row" is the whole as JSON. They outlive their runs.
   CREATE TABLE snapshots (
     snapshot_id TEXT PRIMARY KEY,
@@ -182,7 +194,8 @@ const migrations: readonly string[] = [
 
   CREATE TABLE workers (worker_id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT;
 
-  CREATE TABLE counters (name TEXT PRIMARY KEY, value REAL NOT NULL) STRICT;
+  -- What is used of budgets, by the run that each was given to.
+  CREATE TABLE counters (run INTEGER NOT NULL, name TEXT NOT NULL, value REAL NOT NULL, PRIMARY KEY (run, name)) STRICT, WITHOUT ROWID;
 
   -- Names the contents of the file, so that a cursor of another one is known for what it is.
   CREATE TABLE identity (id TEXT NOT NULL) STRICT;

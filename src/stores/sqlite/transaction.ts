@@ -3,12 +3,13 @@ import type { DatabaseSync } from "node:sqlite";
 import type { Clock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { isEnded } from "../../kernel/run.ts";
-import { beginsAt, type CounterChange, type NewRun, type Transition } from "../../kernel/transition.ts";
+import { beginsAt, type NewRun, type Transition } from "../../kernel/transition.ts";
 import { type Checkpoint, checkpointsToDrop } from "../../kernel/checkpoint.ts";
 import type { Mail } from "../../kernel/message.ts";
 import { isOver } from "../ended.ts";
 import { Wakes } from "../listeners.ts";
 import { checkArtifacts, holdArtifacts } from "./artifacts.ts";
+import { addToCounters } from "./counters.ts";
 import { insertRun, insertWaits } from "./insert.ts";
 import { writeIndexed } from "./indexed.ts";
 import type { Lanes } from "./lanes.ts";
@@ -161,13 +162,6 @@ export class Transaction {
       runIds.add(runId);
       return this.#check(transition);
     });
-    const counters = transitions.flatMap((transition, i) => (replayed[i] ? [] : (transition.counters ?? [])));
-    this.#checkCounters(counters, transitions[0]?.runId ?? "");
-    for (const { name, add } of counters) {
-      this.#reader
-        .prepare("INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value")
-        .run(name, add);
-    }
     return transitions.map((transition, i) => (replayed[i] ? this.#repeat(transition) : this.#apply(transition)));
   }
 
@@ -202,16 +196,6 @@ export class Transaction {
     return records.every(({ seq, header }) => statement.get(row.run * seqBits + seq)?.header === header);
   }
 
-  #checkCounters(changes: readonly CounterChange[], runId: string): void {
-    if (changes.length === 0) return;
-    const sums = new Map<string, number>();
-    for (const { name, add, limit } of changes) {
-      const value = (sums.get(name) ?? this.#reader.counter(name)) + add;
-      sums.set(name, value);
-      if (limit !== undefined && value > limit) throw conflict(runId, `counter "${name}" would pass its limit of ${limit}`);
-    }
-  }
-
   #apply(transition: Transition): Mail[] {
     const row = this.#rows.get(transition.runId) as Cached;
     const base = row.run * seqBits;
@@ -226,6 +210,7 @@ export class Transaction {
     update(row, transition.row);
     for (const child of transition.start) this.create(child);
     for (const message of transition.send) this.mailbox.deliver(message);
+    if (transition.counters) addToCounters(this.#reader, transition.counters);
     if (transition.records.length > 0) row.tried = null;
     if (isEnded(row)) this.#reader.prepare("DELETE FROM waits WHERE run = ?").run(row.run);
     if (isOver(row)) {

@@ -4,16 +4,16 @@ import type { Transition } from "../../kernel/transition.ts";
 import { type Case, finish, goOn, message, minute, outcomes, park, refuses, same, stored, taken, type World } from "./world.ts";
 
 /** All that a commit may change, of these runs. */
-async function everything({ store }: World, runIds: readonly string[], counters: readonly string[] = []): Promise<unknown> {
+async function everything({ store }: World, runIds: readonly string[]): Promise<unknown> {
   return [
     await Promise.all(runIds.map((runId) => store.load(runId, { whole: true }))),
     await Promise.all(runIds.map((runId) => store.checkpoints(runId))),
-    await Promise.all(counters.map((name) => store.counter(name))),
+    await Promise.all(runIds.map((runId) => store.counters(runId))),
   ];
 }
 
 /** A transition with something of everything, and what stands after it. */
-async function rich(world: World): Promise<{ transition: Transition; runIds: string[]; counters: string[] }> {
+async function rich(world: World): Promise<{ transition: Transition; runIds: string[] }> {
   const other = await world.parked();
   const parked = await world.parked();
   const mail = message(parked.runId);
@@ -24,10 +24,13 @@ async function rich(world: World): Promise<{ transition: Transition; runIds: str
     take: ["m1"],
     send: [message(other.runId, { id: "from rich" })],
     start: [child],
-    counters: [{ name: "made", add: 1 }],
+    counters: [
+      { runId: other.runId, name: "made", add: 1 },
+      { runId: parked.runId, name: "made", add: 2 },
+    ],
   });
   transition.checkpoint = holder.checkpoint(1);
-  return { transition, runIds: [parked.runId, other.runId, child.row.runId], counters: ["made"] };
+  return { transition, runIds: [parked.runId, other.runId, child.row.runId] };
 }
 
 export const commitCases: Record<string, Case> = {
@@ -46,19 +49,19 @@ export const commitCases: Record<string, Case> = {
       [["from rich", { n: 1 }]],
     );
     same((await world.load(childId)).tail, [transition.start[0]?.record]);
-    assert.equal(await world.store.counter("made"), 1);
+    assert.deepEqual([await world.store.counters(otherId), await world.store.counters(runId)], [{ made: 1 }, { made: 2 }]);
     // The child is leased to nobody, and what the message woke is ready: both are given.
     assert.deepEqual((await world.claimable()).sort(), [otherId, childId].sort());
   },
 
   async "S1: when one transition of a call is refused, nothing of the call is written, wherever it stands"(world) {
     for (const place of ["first", "last"]) {
-      const { transition, runIds, counters } = await rich(world);
+      const { transition, runIds } = await rich(world);
       const late = await world.held();
       const refused = late.twin({ ...late.lease, epoch: 99 }).next([goOn()]);
-      const before = await everything(world, [...runIds, late.runId], counters);
+      const before = await everything(world, [...runIds, late.runId]);
       await refuses(world.store.commit(place === "first" ? [refused, transition] : [transition, refused]), "CONFLICT");
-      same(await everything(world, [...runIds, late.runId], counters), before);
+      same(await everything(world, [...runIds, late.runId]), before);
     }
   },
 
@@ -123,31 +126,32 @@ export const commitCases: Record<string, Case> = {
   },
 
   async "S2: a commit whose records stand succeeds and changes nothing"(world) {
-    const { transition, runIds, counters } = await rich(world);
+    const { transition, runIds } = await rich(world);
     await world.store.commit([transition]);
-    const before = await everything(world, runIds, counters);
+    const before = await everything(world, runIds);
     assert.deepEqual(await world.store.commit([transition]), [[]]);
-    same(await everything(world, runIds, counters), before);
+    same(await everything(world, runIds), before);
   },
 
   async "S2: also when it is repeated in the same turn"(world) {
-    const { transition, runIds, counters } = await rich(world);
+    const { transition, runIds } = await rich(world);
     assert.deepEqual(await Promise.all([world.store.commit([transition]), world.store.commit([transition])]), [[[]], [[]]]);
-    const [loaded] = (await everything(world, runIds, counters)) as [{ row: { seq: number } }[]];
+    const [loaded] = (await everything(world, runIds)) as [{ row: { seq: number } }[]];
     assert.equal(loaded[0]?.row.seq, transition.row.seq);
-    assert.equal(await world.store.counter("made"), 1);
+    assert.deepEqual(await world.store.counters(runIds[1] as string), { made: 1 });
   },
 
   async "S2: also when the run has moved on, under a later epoch"(world) {
     const holder = await world.held();
-    const step = holder.next([goOn("lost acknowledgement")], { release: true, counters: [{ name: "made", add: 1, limit: 1 }] });
+    const counters = [{ runId: holder.runId, name: "made", add: 1 }];
+    const step = holder.next([goOn("lost acknowledgement")], { release: true, counters });
     await world.store.commit([step]);
     await world.store.commit([step]);
     const next = await world.takeOver(holder);
     await world.store.commit([next.next([goOn("later")])]);
-    const before = await everything(world, [holder.runId], ["made"]);
+    const before = await everything(world, [holder.runId]);
     assert.deepEqual(await world.store.commit([step]), [[]]);
-    same(await everything(world, [holder.runId], ["made"]), before);
+    same(await everything(world, [holder.runId]), before);
     await world.store.commit([next.next([goOn("goes on")])]);
   },
 
@@ -214,7 +218,7 @@ export const commitCases: Record<string, Case> = {
     const holder = await world.held();
     const transitions = [
       holder.next([goOn(1)]),
-      holder.next([goOn(2)], { counters: [{ name: "never", add: 1, limit: 0 }] }),
+      holder.next([goOn(2)], { take: ["never"] }),
       holder.next([goOn(3)]),
       holder.next([finish()], { release: true }),
     ];
@@ -228,7 +232,7 @@ export const commitCases: Record<string, Case> = {
     const holder = await world.held();
     const child = stored(world.newRun());
     const codes = await outcomes([
-      world.store.commit([holder.next([], { start: [child], counters: [{ name: "never", add: 1, limit: 0 }] })]),
+      world.store.commit([holder.next([], { start: [child], take: ["never"] })]),
       world.store.commit([holder.next([goOn()])]),
     ]);
     assert.deepEqual(codes, ["CONFLICT", "CONFLICT"]);
@@ -250,7 +254,7 @@ export const commitCases: Record<string, Case> = {
   async "S3: a holder that was refused goes on once it knows: a later turn is not bound"(world) {
     const holder = await world.held();
     const twin = holder.twin();
-    await refuses(world.store.commit([holder.next([goOn()], { counters: [{ name: "never", add: 1, limit: 0 }] })]), "CONFLICT");
+    await refuses(world.store.commit([holder.next([goOn()], { take: ["never"] })]), "CONFLICT");
     await world.store.commit([twin.next([goOn()])]);
   },
 
@@ -305,57 +309,10 @@ export const commitCases: Record<string, Case> = {
     same(await everything(world, ["child"]), before);
   },
 
-  async "counters: additions are kept, negative and broken ones too; what was never added to is 0"(world) {
-    const holder = await world.held();
-    assert.equal(await world.store.counter("c"), 0);
-    await world.store.commit([holder.next([goOn()], { counters: [{ name: "c", add: 2 }] })]);
-    await world.store.commit([holder.next([goOn()], { counters: [{ name: "c", add: 0.5, limit: 2.5 }] })]);
-    await world.store.commit([
-      holder.next([goOn()], {
-        counters: [
-          { name: "c", add: -1 },
-          { name: "d", add: 1 },
-        ],
-      }),
-    ]);
-    assert.deepEqual([await world.store.counter("c"), await world.store.counter("d")], [1.5, 1]);
-  },
-
-  async "counters: the value may reach its limit; passing it is a conflict and writes nothing"(world) {
-    const holder = await world.held();
-    const twin = holder.twin();
-    await world.store.commit([holder.next([goOn()], { counters: [{ name: "c", add: 3, limit: 3 }] })]);
-    twin.next([goOn()]);
-    const refused = holder.next([goOn()], {
-      counters: [
-        { name: "other", add: 1 },
-        { name: "c", add: 1, limit: 3 },
-      ],
-    });
-    await refuses(world.store.commit([refused]), "CONFLICT");
-    assert.deepEqual([await world.store.counter("c"), await world.store.counter("other")], [3, 0]);
-    assert.equal((await world.load(holder.runId)).row.seq, 1);
-  },
-
-  async "counters: additions of one call count together, and so do the calls of one turn"(world) {
-    const add = [{ name: "c", add: 1, limit: 3 }];
-    const [a, b] = [await world.held(), await world.held()];
-    const both = [...add, ...add];
-    await refuses(
-      world.store.commit([a.twin().next([goOn()], { counters: both }), b.twin().next([goOn()], { counters: both })]),
-      "CONFLICT",
-    );
-    assert.equal(await world.store.counter("c"), 0);
-    const holders = [a, b, await world.held(), await world.held(), await world.held()];
-    const codes = await outcomes(holders.map((holder) => world.store.commit([holder.next([goOn()], { counters: add })])));
-    assert.deepEqual(codes, ["ok", "ok", "ok", "CONFLICT", "CONFLICT"]);
-    assert.equal(await world.store.counter("c"), 3);
-  },
-
   async "what was given is not part of the store: changing it afterwards changes nothing"(world) {
-    const { transition, runIds, counters } = await rich(world);
+    const { transition, runIds } = await rich(world);
     await world.store.commit([transition]);
-    const before = await everything(world, runIds, counters);
+    const before = await everything(world, runIds);
     const copy = structuredClone(before);
     transition.row.node = "changed";
     transition.waits?.close.push("x");
@@ -363,11 +320,11 @@ export const commitCases: Record<string, Case> = {
     for (const child of transition.start) child.row.status = "failed";
     for (const sent of transition.send) sent.payload = "changed";
     if (transition.checkpoint) transition.checkpoint.text = "changed";
-    same(await everything(world, runIds, counters), before);
+    same(await everything(world, runIds), before);
     const [[loaded]] = before as [{ row: { node: string }; tail: { header: string }[] }[]];
     assert.ok(loaded);
     loaded.row.node = "changed";
     for (const record of loaded.tail) record.header = "changed";
-    same(await everything(world, runIds, counters), copy);
+    same(await everything(world, runIds), copy);
   },
 };

@@ -37,7 +37,8 @@ export const lifetimeCases: Record<string, Case> = {
       store.artifacts({}),
       store.dropArtifacts(runId),
       store.sweepArtifacts(1),
-      store.counter("c"),
+      store.reserve([{ runId, name: "c", add: 1 }]),
+      store.counters(runId),
       store.stats(),
     ];
     await Promise.all(calls.map((call) => refuses(call, "STORE_CLOSED")));
@@ -51,7 +52,7 @@ export const lifetimeCases: Record<string, Case> = {
     const [old, fresh] = [message(holder.runId, { id: "old" }), message(holder.runId, { id: "fresh" })];
     const parked = await world.parked({ reason: "until", until: world.clock.now() + 500 });
     await before.deliver([old, fresh]);
-    const transition = holder.next([goOn(), goOn()], { take: ["old"], counters: [{ name: "c", add: 2 }] });
+    const transition = holder.next([goOn(), goOn()], { take: ["old"], counters: [{ runId: holder.runId, name: "c", add: 2 }] });
     transition.checkpoint = holder.checkpoint(1);
     await before.commit([transition]);
     const blockedRun = await world.held();
@@ -62,7 +63,7 @@ export const lifetimeCases: Record<string, Case> = {
       await Promise.all(runIds.map((runId) => store.load(runId, { whole: true }))),
       await Promise.all(runIds.map((runId) => store.checkpoints(runId))),
       await store.query({}),
-      await store.counter("c"),
+      await store.counters(holder.runId),
       await store.nextDue(worker),
     ];
     const expected = await everything(before);

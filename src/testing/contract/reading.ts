@@ -271,10 +271,11 @@ export const readingCases: Record<string, Case> = {
     const holder = await world.held();
     await world.store.commit([
       holder.next([park({ waitKey: hostileNames[0] ?? "" })], {
-        counters: hostileNames.map((name, i) => ({ name, add: i + 1 })),
+        counters: hostileNames.map((name, i) => ({ runId: holder.runId, name, add: i + 1 })),
       }),
     ]);
-    for (const [i, name] of hostileNames.entries()) assert.equal(await world.store.counter(name), i + 1);
+    const counters = await world.store.counters(holder.runId);
+    for (const [i, name] of hostileNames.entries()) assert.equal(counters[name], i + 1);
     same(
       (await world.store.query({ waitKey: hostileNames[0] })).runs.map(({ runId }) => runId),
       [holder.runId],

@@ -114,11 +114,11 @@ export const recallCases: Record<string, Case> = {
     await world.store.commit([holder.next([goOn()], { take: ["taken before"] })]);
     await world.store.deliver([message(to.runId, { recall: { runId, id: "recalled" } })]);
     for (const id of [...ids, "never sent"]) {
-      const late = holder.twin().next([goOn()], { take: ["there", id], counters: [{ name: "c", add: 1 }] });
+      const late = holder.twin().next([goOn()], { take: ["there", id], counters: [{ runId: holder.runId, name: "c", add: 1 }] });
       await refuses(world.store.commit([late]), "CONFLICT");
     }
     assert.equal((await world.load(runId)).row.seq, 1);
-    assert.equal(await world.store.counter("c"), 0);
+    assert.deepEqual(await world.store.counters(holder.runId), {});
     await world.store.commit([holder.next([goOn()], { take: ["there"] })]);
   },
 

@@ -75,9 +75,8 @@ export const waitCases: Record<string, Case> = {
   async "S1: a commit that is refused opens and closes none"(world) {
     const holder = await world.held();
     await world.store.commit([holder.next([park({ waitKey: "a" })])]);
-    const counters = [{ name: "never", add: 1, limit: 0 }];
     const waits = { open: [{ effectId: "2", waitKey: "b", reason: "event" as const, since: 0 }], close: ["1"] };
-    await refuses(world.store.commit([holder.twin().next([goOn()], { waits, counters })]), "CONFLICT");
+    await refuses(world.store.commit([holder.twin().next([goOn()], { waits, take: ["never"] })]), "CONFLICT");
     assert.deepEqual(await waitsOf(world, holder.runId), ["1: a"]);
   },
 

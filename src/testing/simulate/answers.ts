@@ -11,6 +11,10 @@ export function asksWhatHappened({ waitKey, details }: WaitState): boolean {
 /** An answer derived from the wait. */
 export function answerTo(wait: WaitState, random: SimulationRandom): Json {
   if (wait.choices && wait.choices.length > 0) return { text: random.pick(wait.choices) };
+  if (wait.budget !== undefined && isObject(wait.details)) {
+    const { name, needed } = wait.details as { name: string; needed: number };
+    return random.chance(0.8) ? { raise: { [name]: needed } } : { stop: true };
+  }
   if (wait.schema) return sample(wait.schema, random, wait.schema, 0);
   if (wait.reason === "user") return { text: `answer ${random.int(1, 9)}` };
   return { number: random.int(1, 9) };

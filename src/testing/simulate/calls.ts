@@ -2,7 +2,8 @@
  * Handlers, made slow and watched. Each call takes virtual time before and after the real handler, so that crashes and freezes meet
  * it in the middle; what is called, when, by whom and how it ended is logged and checked.
  */
-import { type EffectContext, type EffectDefinition, isDefinite, isWaitRequest } from "../../kernel/effect.ts";
+import { type EffectContext, type EffectDefinition, isDefinite, isSpeculative, isWaitRequest } from "../../kernel/effect.ts";
+import type { Json } from "../../kernel/json.ts";
 import type { SimulatedProcess, VirtualTime } from "./clock.ts";
 import type { Observer } from "./observer.ts";
 import { randomOf } from "./random.ts";
@@ -22,6 +23,8 @@ export interface HandlerCall {
   readonly payload: string;
   readonly speculative: boolean;
   readonly onUncertain: EffectDefinition["onUncertain"];
+  /** It was to call off what is under way elsewhere. */
+  readonly cancelled: boolean;
   readonly worker: number;
   /** Virtual time, in milliseconds since 1970. */
   readonly startedAt: number;
@@ -120,7 +123,7 @@ export class Calls {
   ): unknown {
     // What runs on in the turn in which its process dies reaches nobody.
     if (!process.alive) return new Promise(() => undefined);
-    const { runId, nodeId, step, attempt, idempotencyKey } = context;
+    const { runId, nodeId, step, attempt, idempotencyKey, cancelled } = context;
     const call: HandlerCall = {
       runId,
       nodeId,
@@ -129,8 +132,9 @@ export class Calls {
       idempotencyKey,
       effectType: definition.type,
       payload: JSON.stringify(input) ?? "undefined",
-      speculative: definition.speculative,
+      speculative: isSpeculative(definition, () => input as Json),
       onUncertain: definition.onUncertain,
+      cancelled,
       worker,
       startedAt: this.#time.now(),
     };
@@ -148,7 +152,7 @@ export class Calls {
       this.open.delete(call);
       // What a group or a deadline has given up need not be recorded.
       const isAwaited = !context.signal.aborted && !this.#observer.get(runId)?.effectOf.get(idempotencyKey)?.includes(".");
-      if (!definition.speculative && outcome !== "waiting" && isAwaited) this.#unsent.set(`${worker} ${runId}`, call);
+      if (!call.speculative && outcome !== "waiting" && isAwaited) this.#unsent.set(`${worker} ${runId}`, call);
       this.#trace(`worker ${worker} ${outcome} ${call.effectType} of ${runId} step ${step} attempt ${attempt}`);
     };
     const returned = (value: unknown): unknown => {

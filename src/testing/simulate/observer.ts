@@ -79,7 +79,6 @@ export class Observer {
   readonly told = new Set<string>();
   /** Messages that their senders have withdrawn, as `runId\nid`. */
   readonly recalled = new Set<string>();
-  readonly counters = new Set<string>();
   /** Calls that the store has not answered. */
   pending = 0;
   /** Runs that have not ended. */
@@ -188,12 +187,11 @@ export class Observer {
   }
 
   #committed(transition: Transition): void {
-    const { runId, records, start, send, waits, counters = [] } = transition;
+    const { runId, records, start, send, waits } = transition;
     const run = this.#byId.get(runId);
     if (!run) throw new Violation("no-transition-twice", "a commit for it succeeded before it was created", runId);
     let isNew = false;
     for (const record of records) isNew = this.#recorded(run, record) || isNew;
-    for (const { name } of counters) this.counters.add(name);
     if (!isNew) return;
     this.lastCommitAt = this.#now();
     for (const effectId of waits?.close ?? []) run.awaited.delete(effectId);

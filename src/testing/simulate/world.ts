@@ -184,8 +184,10 @@ export class World {
     const late = find("late-message");
     const delayMs = Math.floor(random.next() ** 3 * 20_000) + (late?.ms ?? 0);
     trace(`message ${message} is for ${wait.reason} "${wait.waitKey}" of ${run.runId}`);
-    // One wait in five with a deadline is left to it. Its event comes afterwards: another wait may have the same key.
-    const isLeft = wait.until !== undefined && wait.until - time.now() < 3_600_000 && random.chance(0.2) && !late;
+    // One wait in five with a deadline is left to it, where that changes anything. Its event comes afterwards: another wait may have the
+    // same key.
+    const isLeft =
+      wait.until !== undefined && wait.budget === undefined && wait.until - time.now() < 3_600_000 && random.chance(0.2) && !late;
     if (isLeft && wait.reason !== "event") return;
     await this.#sleep(isLeft ? (wait.until as number) - time.now() + delayMs : delayMs);
     const send = this.#message(known, message, random);
