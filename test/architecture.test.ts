@@ -29,7 +29,7 @@ const layers: Record<string, Layer> = {
   artifacts: { folders: ["kernel", "stores"] },
   python: { folders: ["kernel", "artifacts"], packages: ["lossless-json"] },
   integrations: { entryPoints: true },
-  worker: { entryPoints: true },
+  worker: { folders: ["integrations"], entryPoints: true },
   server: { entryPoints: true },
   client: { entryPoints: true },
   cli: { entryPoints: true },
