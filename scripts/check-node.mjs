@@ -2,9 +2,9 @@
 // `npm ci` puts a Node of its own into node_modules, which npm scripts then find first.
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 
-if (major < 22 || (major === 22 && minor < 18)) {
+if (major < 22 || (major === 22 && minor < 20) || major === 23 || (major === 24 && minor < 7)) {
   console.error(
-    `abstractruntime needs Node 22.18 or newer, and this is ${process.versions.node}: run "npm ci", which installs a newer one for this project.`,
+    `abstractruntime needs Node 22.20, or 24.7 or newer, and this is ${process.versions.node}: run "npm ci", which installs a newer one for this project.`,
   );
   process.exitCode = 1;
 }

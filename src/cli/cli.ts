@@ -1,6 +1,6 @@
 /**
  * The command line. A command is a function from what it was given to an exit code: 0 done, 1 what was asked for failed, 2 wrong
- * use, 130 interrupted. With `--json`, stdout holds one JSON value and nothing else (`ledger`, `worker`: one to a line), problems included.
+ * use, 130 interrupted. With `--json`, stdout holds one JSON value and nothing else (`ledger`, `watch`, `worker`: one to a line), problems included.
  */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
@@ -36,15 +36,19 @@ import { type Io, processIo, Terminal } from "./terminal.ts";
 import { addTree } from "./commands/tree.ts";
 import { addUnpause } from "./commands/unpause.ts";
 import { addVerify } from "./commands/verify.ts";
+import { addWatch } from "./commands/watch.ts";
 import { addWhy } from "./commands/why.ts";
+import { addToolWorker } from "./commands/tool-worker.ts";
 import { addWorker } from "./commands/worker.ts";
 
 const commands: readonly AddCommand[] = [
   addRun,
   addWorker,
+  addToolWorker,
   addLs,
   addShow,
   addWhy,
+  addWatch,
   addTree,
   addRespond,
   addSignal,
@@ -138,7 +142,7 @@ Examples:
 
 RUN is the id of a run, or its first characters (at least 4).
 Exit codes: 0 done, 1 what was asked for failed, 2 wrong use, 130 interrupted.
-With --json, stdout holds one JSON value (ledger, worker: one to a line); a problem is {"error": {"code", "message", "hint", "fields"}}.`,
+With --json, stdout holds one JSON value (ledger, watch, worker: one to a line); a problem is {"error": {"code", "message", "hint", "fields"}}.`,
     );
 }
 

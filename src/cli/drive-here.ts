@@ -34,6 +34,7 @@ export async function driveHere(
   const queues: Record<string, QueueLimits> = { ...file.queues };
   const runtime = await openRuntime(cli, {
     workflows: file.workflows,
+    effects: file.effects,
     scheduler: true,
     // An export that is no object is refused as what it is.
     queues: file.queues === undefined || isObject(file.queues) ? queues : file.queues,

@@ -220,7 +220,7 @@ function explainBlocked({ cli, run, path, now }: Facts, { code, problem, quarant
   const goOn = nextCommand(cli, "run", [path], { id: run.runId });
   const mend: Record<string, string> = {
     WORKFLOW_UNKNOWN: `run it with the file that exports ${/workflow "[^"]*"/.exec(problem)?.[0] ?? `workflow "${run.workflowId}"`}: ${goOn}`,
-    EFFECT_UNKNOWN: `put the effect among the workflow's effects, then ${goOn}`,
+    EFFECT_UNKNOWN: `put the effect among the workflow's effects, or its handler into the file's export \`effects\`, then ${goOn}`,
     WORKFLOW_INCOMPATIBLE: `add what is missing, or a migration; see \`${nextCommand(cli, "check", [path])}\`; then ${goOn}`,
     ARTIFACT_MISSING: `put the same bytes again with runtime.artifacts.put(), then ${nextCommand(cli, "verify", [run.runId], { lift: true })}`,
     FORMAT_NEWER: "upgrade abstractruntime; the run is unchanged and goes on under the newer version.",

@@ -4,9 +4,9 @@
 
 const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
 
-if (major < 22 || (major === 22 && minor < 18)) {
+if (major < 22 || (major === 22 && minor < 20) || major === 23 || (major === 24 && minor < 7)) {
   console.error(
-    `abstractruntime needs Node 22.18 or newer, and this is ${process.versions.node}: install a newer Node and try again.`,
+    `abstractruntime needs Node 22.20, or 24.7 or newer, and this is ${process.versions.node}: install a newer Node and try again.`,
   );
   process.exitCode = 1;
 } else {
@@ -14,5 +14,7 @@ if (major < 22 || (major === 22 && minor < 18)) {
     .then(({ main }) => main(process.argv.slice(2)))
     .then((code) => {
       process.exitCode = code;
+      // What a file of the user's has opened, such as a server of tools, does not hold a command that is done. What it printed goes out before.
+      process.stdout.write("", () => process.stderr.write("", () => setTimeout(() => process.exit(), 100).unref()));
     });
 }

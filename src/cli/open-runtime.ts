@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { inspect } from "node:util";
 import {
   AbstractRuntimeError,
+  type AnyEffect,
   createRuntime,
   isError,
   type Logger,
@@ -44,8 +45,8 @@ export async function requireStore(cli: Cli): Promise<void> {
 }
 
 /** For looking, and for what is no more than a message: drives nothing. */
-export function reading<T>(cli: Cli, use: (runtime: Runtime) => Promise<T>, workflows: readonly Workflow[] = []): Promise<T> {
-  return using(cli, { workflows, scheduler: false }, use);
+export function reading<T>(cli: Cli, use: (runtime: Runtime) => Promise<T>, code: Code = {}): Promise<T> {
+  return using(cli, { workflows: code.workflows ?? [], effects: code.effects ?? [], scheduler: false }, use);
 }
 
 /** For commands to runs, which a worker without any code may carry out. @param queues Of the runs: it claims none in another queue. */
@@ -64,8 +65,12 @@ async function using<T>(cli: Cli, options: OpenOptions, use: (runtime: Runtime) 
   }
 }
 
-interface OpenOptions {
+interface Code {
   workflows?: readonly Workflow[];
+  effects?: readonly AnyEffect[];
+}
+
+interface OpenOptions extends Code {
   scheduler: boolean | SchedulerOptions;
   /** Makes it a worker, also without a scheduler: it may claim runs by name. */
   queues?: Readonly<Record<string, QueueLimits>>;
@@ -73,12 +78,16 @@ interface OpenOptions {
 }
 
 /** Opens a runtime over the store, which it creates where it is missing. Whoever calls stops it. */
-export async function openRuntime(cli: Cli, { workflows = [], scheduler, queues, failed }: OpenOptions): Promise<Runtime> {
+export async function openRuntime(
+  cli: Cli,
+  { workflows = [], effects = [], scheduler, queues, failed }: OpenOptions,
+): Promise<Runtime> {
   const store = await openStore(cli.store);
   // The runtime closes the store, also when it cannot be made.
   return createRuntime({
     store: scheduler || queues ? store : withoutWorker(store),
     workflows,
+    effects,
     ...(queues ? { queues } : {}),
     scheduler,
     log: logger(cli.terminal, cli.debug, failed),
@@ -99,7 +108,7 @@ function withoutWorker(store: Store): Store {
 /** Hears of what keeps a run, or all of them, from being driven. */
 type Failed = (error: unknown, runId: unknown) => void;
 
-function logger(terminal: Terminal, debug: boolean, failed: Failed = () => {}): Logger {
+export function logger(terminal: Terminal, debug: boolean, failed: Failed = () => {}): Logger {
   const note =
     (level: string) =>
     (message: string, fields: Record<string, unknown> = {}): void => {

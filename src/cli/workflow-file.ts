@@ -3,7 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { basename, dirname, extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { inspect } from "node:util";
-import { AbstractRuntimeError, isError, type QueueLimits, type Workflow, nearest } from "../index.ts";
+import { AbstractRuntimeError, type AnyEffect, isError, type QueueLimits, type Workflow, nearest } from "../index.ts";
 import { Advised, wrongUse } from "./problem.ts";
 
 export interface WorkflowFile {
@@ -14,15 +14,15 @@ export interface WorkflowFile {
   default?: Workflow;
   /** The queues that are served here, with their limits: what the module exports as `queues`. */
   queues?: Readonly<Record<string, QueueLimits>>;
+  /** Handlers for all workflows, such as those of models and tools: what the module exports as `effects`. */
+  effects: readonly AnyEffect[];
 }
 
 const extensions = [".ts", ".mts", ".js", ".mjs", ".cts", ".cjs"];
 
 /** @throws FILE_INVALID */
 export async function loadWorkflowFile(path: string): Promise<WorkflowFile> {
-  const file = resolve(path);
-  checkReadable(path, file);
-  const exported = await load(path, file);
+  const exported = await loadModule(path);
   const main = isWorkflow(exported.default) ? exported.default : undefined;
   const workflows = [...new Set([...(main ? [main] : []), ...Object.values(exported).filter(isWorkflow)])];
   if (workflows.length === 0) {
@@ -31,14 +31,29 @@ export async function loadWorkflowFile(path: string): Promise<WorkflowFile> {
       problem: `it exports no workflow (it exports: ${Object.keys(exported).join(", ") || "nothing"})`,
     });
   }
-  const { queues } = exported;
+  const { queues, effects = [] } = exported;
+  if (!Array.isArray(effects))
+    throw new AbstractRuntimeError("FILE_INVALID", { file: path, problem: "its export effects is not a list of effects" });
   return {
     path,
     workflows,
     ...(main ? { default: main } : {}),
-    // Checked by createRuntime.
+    // These two are checked by createRuntime.
+    effects,
     ...(queues === undefined ? {} : { queues: queues as NonNullable<WorkflowFile["queues"]> }),
   };
+}
+
+/** Files may import the same handler from one place. */
+export function effectsOf(files: readonly WorkflowFile[]): AnyEffect[] {
+  return [...new Set(files.flatMap(({ effects }) => effects))];
+}
+
+/** What a module exports. @throws FILE_INVALID */
+export async function loadModule(path: string): Promise<Record<string, unknown>> {
+  const file = resolve(path);
+  checkReadable(path, file);
+  return load(path, file);
 }
 
 /** The workflow named, or the one that goes without saying: the default export, or the only one. */

@@ -143,7 +143,7 @@ const commands = readdirSync("src/cli/commands")
 test("docs/cli.md names every command and every option", async () => {
   expect(commands.length).toBeGreaterThan(15);
   const text = readFileSync("docs/cli.md", "utf8");
-  const listed = [...text.matchAll(/^\| `(\w+)/gm)].map(([, name]) => name);
+  const listed = [...text.matchAll(/^\| `([\w-]+)/gm)].map(([, name]) => name);
   // One that takes a file or a directory has a row for each.
   expect([...new Set(listed)].sort()).toEqual(commands.sort());
   const help = (await line.ar("--help")).out;

@@ -279,7 +279,7 @@ test.each<[code: string, make: (runId: string) => Promise<unknown>, said: RegExp
   [
     "EFFECT_UNKNOWN",
     (runId) => block(runId, { code: "EFFECT_UNKNOWN", problem: "no handler", quarantine: false }),
-    /put the effect among the workflow's effects, then abstractruntime run FILE --id/,
+    /put the effect among the workflow's effects, or its handler into the file's export `effects`, then abstractruntime run FILE --id/,
   ],
   [
     "WORKFLOW_INCOMPATIBLE",

@@ -203,7 +203,7 @@ test("a worker keeps its runs in files, too", async () => {
 }, 60_000);
 
 test.each([
-  [["missing.ts"], 2, /^FILE_INVALID: missing\.ts cannot be used .*no such file/],
+  [["missing.ts"], 2, /^FILE_INVALID: missing\.ts cannot be used: there is no such file/],
   [[fixture("work.ts"), "--concurrency", "0"], 2, /^INVALID_OPTION: --concurrency "0" is not a number from 1/],
   [[fixture("work.ts"), "--concurrency", "many"], 2, /^INVALID_OPTION: --concurrency "many"/],
   [[fixture("work.ts"), "--concurrency", "1.5"], 2, /^INVALID_OPTION: .*concurrency/],

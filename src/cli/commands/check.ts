@@ -2,7 +2,7 @@ import type { Workflow } from "../../index.ts";
 import { type AddCommand, type Cli, nextCommand } from "../command.ts";
 import { reading } from "../open-runtime.ts";
 import { wrongUse } from "../problem.ts";
-import { loadWorkflowFile } from "../workflow-file.ts";
+import { effectsOf, loadWorkflowFile, type WorkflowFile } from "../workflow-file.ts";
 
 export const addCheck: AddCommand = (program, act) => {
   program
@@ -22,8 +22,10 @@ Examples:
 };
 
 async function check(cli: Cli, paths: string[]): Promise<number> {
-  const workflows = await loadAll(paths);
-  const report = await reading(cli, (runtime) => runtime.check(), workflows);
+  const files: WorkflowFile[] = [];
+  for (const path of paths) files.push(await loadWorkflowFile(path));
+  const workflows = workflowsOf(files);
+  const report = await reading(cli, (runtime) => runtime.check(), { workflows, effects: effectsOf(files) });
   const { terminal } = cli;
   const { checked, incompatible, others } = report;
   const ok = incompatible.length === 0;
@@ -50,10 +52,10 @@ async function check(cli: Cli, paths: string[]): Promise<number> {
 }
 
 /** A workflow may be exported by several files; two workflows must not have one id. */
-async function loadAll(paths: readonly string[]): Promise<Workflow[]> {
+function workflowsOf(files: readonly WorkflowFile[]): Workflow[] {
   const found = new Map<string, { workflow: Workflow; path: string }>();
-  for (const path of paths) {
-    for (const workflow of (await loadWorkflowFile(path)).workflows) {
+  for (const { path, workflows } of files) {
+    for (const workflow of workflows) {
       const known = found.get(workflow.id);
       if (known && known.workflow !== workflow)
         throw wrongUse(

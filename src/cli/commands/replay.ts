@@ -58,7 +58,7 @@ async function replay(cli: Cli, given: string, path: string, { from, vars, workf
         effects: Object.fromEntries(live.map((type) => [type, "live" as const])),
       });
     },
-    file.workflows,
+    file,
   );
   if (cli.json) cli.terminal.json(replayed);
   else print(cli, replayed);

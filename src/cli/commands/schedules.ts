@@ -171,7 +171,7 @@ async function trigger(cli: Cli, id: string, { file: path = "", key }: Schedules
     }
     return 0;
   };
-  return reading(cli, start, file.workflows);
+  return reading(cli, start, file);
 }
 
 function timetable({ spec: { cron, timezone, everyMs } }: Schedule): string {

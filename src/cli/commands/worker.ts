@@ -3,7 +3,7 @@ import type { AddCommand, Cli } from "../command.ts";
 import { openRuntime } from "../open-runtime.ts";
 import { withoutPassword } from "../open-store.ts";
 import { wrongUse } from "../problem.ts";
-import { loadWorkflowFile, type WorkflowFile } from "../workflow-file.ts";
+import { effectsOf, loadWorkflowFile, type WorkflowFile } from "../workflow-file.ts";
 
 interface WorkerOptions {
   concurrency?: string;
@@ -41,6 +41,7 @@ async function worker(cli: Cli, paths: string[], options: WorkerOptions): Promis
   const workflows = [...new Set(files.flatMap((file) => file.workflows))];
   const runtime = await openRuntime(cli, {
     workflows,
+    effects: effectsOf(files),
     queues: queuesOf(files),
     scheduler: concurrency === undefined ? true : { concurrency },
   });
