@@ -16,6 +16,7 @@ import { fan } from "./fan.ts";
 import { type Figure, table } from "./figure.ts";
 import { growth } from "./growth.ts";
 import { machine, syncsPerSecond } from "./machine.ts";
+import { model } from "./model.ts";
 import { old } from "./old.ts";
 import { park } from "./park.ts";
 import { postgres } from "./postgres.ts";
@@ -23,6 +24,7 @@ import { costs } from "./postgres-costs.ts";
 import { startProfiling, takeProfile } from "./profile.ts";
 import { type Settings, settingsOf } from "./settings.ts";
 import { barrier, speculative } from "./steps.ts";
+import { stream } from "./stream.ts";
 import { waiting } from "./waiting.ts";
 
 const subjects: Record<string, (settings: Settings) => Promise<Figure[]>> = {
@@ -39,6 +41,8 @@ const subjects: Record<string, (settings: Settings) => Promise<Figure[]>> = {
   crash,
   cold,
   chaining,
+  model,
+  stream,
 };
 /** Minutes of work and gigabytes of disk: only when they are named, or with `--long`. */
 const long: typeof subjects = { crowd, artifact };

@@ -145,7 +145,8 @@ function textBytes(directory: string): number {
   const sum = (table: string): number => {
     const columns = database.prepare(`SELECT name FROM pragma_table_info('${table}')`).all();
     const sizes = columns.map(
-      ({ name }) => `CASE typeof(${name}) WHEN 'text' THEN length(${name}) WHEN 'blob' THEN length(${name}) WHEN 'null' THEN 0 ELSE 8 END`,
+      ({ name }) =>
+        `CASE typeof(${name}) WHEN 'text' THEN length(${name}) WHEN 'blob' THEN length(${name}) WHEN 'null' THEN 0 ELSE 8 END`,
     );
     return database.prepare(`SELECT sum(${sizes.join(" + ")}) AS bytes FROM ${table}`).get()!.bytes as number;
   };
