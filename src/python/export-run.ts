@@ -23,6 +23,8 @@ export function pythonRun(state: RunState, old: PythonRun | undefined, note: (pr
     throw new Unusable("it waits for several things at once, which a run of Python cannot");
   if (live && state.paused) note("it is paused here; Python does not know that, and goes on");
   const [effect] = live ? open : [];
+  if (effect?.wait?.again)
+    throw new Unusable(`effect "${effect.type}" waits to be called again, and Python would take the answer for its result`);
   const waiting = effect?.phase === "parked" ? pythonWait(state.runId, effect) : null;
   if (effect?.phase === "parked" && effect.wait?.until !== undefined && effect.wait.reason !== "until")
     note("its wait has a deadline here, which Python does not know");
