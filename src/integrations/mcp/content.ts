@@ -1,20 +1,23 @@
 /** What a tool gave, as JSON for records and models. Bytes that are more than a few become artifacts. */
 import type { CallToolResult, ContentBlock } from "@modelcontextprotocol/client";
-import type { ArtifactAccess, Json, JsonObject } from "../../index.ts";
+import type { EffectContext, Json, JsonObject } from "../../index.ts";
 import { largestInlineBytes, largestInlineText } from "./limits.ts";
 import type { Secrets } from "./secrets.ts";
+
+/** Where results go. */
+type Place = Pick<EffectContext, "artifacts" | "limits">;
 
 /**
  * Structured content as it is; texts as one text; where there is anything else, a list of parts: `{ type: "text", text }`,
  * `{ type: "json", value }`, `{ type: "image" | "audio", mediaType, data | artifact }`, `{ type: "resource", uri, mediaType?, text | data
  * | artifact }` and `{ type: "resource_link", uri, name, ... }`. `data` is base64.
  */
-export async function outputOf(result: CallToolResult, artifacts: ArtifactAccess, secrets: Secrets): Promise<Json> {
+export async function outputOf(result: CallToolResult, context: Place, secrets: Secrets): Promise<Json> {
   const { content: blocks = [], structuredContent } = result;
   const isText = blocks.every(({ type }) => type === "text");
   if (isText && structuredContent !== undefined) return secrets.scrubJson(structuredContent as Json);
   const parts: Json[] = [];
-  for (const block of blocks) parts.push(await partOf(block, artifacts, secrets));
+  for (const block of blocks) parts.push(await partOf(block, context, secrets));
   if (!isText)
     return structuredContent === undefined
       ? parts
@@ -29,22 +32,22 @@ export function textOf({ content = [] }: CallToolResult): string {
   return content.flatMap((block) => (block.type === "text" ? [block.text] : [])).join("\n");
 }
 
-async function partOf(block: ContentBlock, artifacts: ArtifactAccess, secrets: Secrets): Promise<JsonObject> {
+async function partOf(block: ContentBlock, context: Place, secrets: Secrets): Promise<JsonObject> {
   switch (block.type) {
     case "text":
-      return { type: "text", ...(await textMember(secrets.scrub(block.text), "text/plain; charset=utf-8", artifacts)) };
+      return { type: "text", ...(await textMember(secrets.scrub(block.text), "text/plain; charset=utf-8", context)) };
     case "image":
     case "audio": {
       const mediaType = secrets.scrub(block.mimeType);
-      return { type: block.type, mediaType, ...(await bytesMember(block.data, mediaType, artifacts)) };
+      return { type: block.type, mediaType, ...(await bytesMember(block.data, mediaType, context)) };
     }
     case "resource": {
       const { resource } = block;
       const mediaType = resource.mimeType === undefined ? undefined : secrets.scrub(resource.mimeType);
       const content =
         "text" in resource
-          ? await textMember(secrets.scrub(resource.text), mediaType ?? "text/plain; charset=utf-8", artifacts)
-          : await bytesMember(resource.blob, mediaType ?? "application/octet-stream", artifacts);
+          ? await textMember(secrets.scrub(resource.text), mediaType ?? "text/plain; charset=utf-8", context)
+          : await bytesMember(resource.blob, mediaType ?? "application/octet-stream", context);
       return {
         type: "resource",
         uri: secrets.scrub(resource.uri),
@@ -71,13 +74,18 @@ async function partOf(block: ContentBlock, artifacts: ArtifactAccess, secrets: S
   }
 }
 
-async function textMember(text: string, contentType: string, artifacts: ArtifactAccess): Promise<JsonObject> {
-  if (text.length <= largestInlineText) return { text };
-  return { artifact: await artifacts.put(text, { contentType }) };
+async function textMember(text: string, contentType: string, context: Place): Promise<JsonObject> {
+  if (text.length <= largestInlineText || staysWhole(context)) return { text };
+  return { artifact: await context.artifacts.put(text, { contentType }) };
 }
 
-async function bytesMember(data: string, contentType: string, artifacts: ArtifactAccess): Promise<JsonObject> {
+async function bytesMember(data: string, contentType: string, context: Place): Promise<JsonObject> {
   const bytes = Buffer.from(data, "base64");
-  if (bytes.length <= largestInlineBytes) return { data };
-  return { artifact: await artifacts.put(bytes, { contentType }) };
+  if (bytes.length <= largestInlineBytes || staysWhole(context)) return { data };
+  return { artifact: await context.artifacts.put(bytes, { contentType }) };
+}
+
+/** As at a worker, whose results go to where nobody knows its artifacts. */
+function staysWhole({ limits }: Place): boolean {
+  return limits.offloadBytes === Number.POSITIVE_INFINITY;
 }

@@ -156,7 +156,7 @@ class ServerTools implements McpTools {
     const answer = await connection.call(tool, value, again, context);
     if ("question" in answer) return questionWait(this.#server.name, call, answer.question, again?.told ?? [], this.#secrets);
     const { result } = answer;
-    const output = await outputOf(result, context.artifacts, this.#secrets);
+    const output = await outputOf(result, context, this.#secrets);
     if (result.isError !== true) return toolSuccess(call, output);
     const message = this.#secrets.scrub(textOf(result)) || "the tool failed, and said nothing of why";
     // Texts are in the message already.

@@ -28,6 +28,7 @@ export interface ApprovalOptions {
 export function withApproval(executor: ListingExecutor, options: ApprovalOptions): ListingExecutor;
 export function withApproval(executor: ToolExecutor, options: ApprovalOptions): ToolExecutor;
 export function withApproval(executor: ToolExecutor, options: ApprovalOptions): ToolExecutor {
+  if (typeof executor?.execute !== "function") refuse("executor", "withApproval() needs an executor, such as localTools() makes");
   checkOptions(options, ["needsApproval"], "withApproval()");
   const { needsApproval } = options;
   if (needsApproval !== true && !Array.isArray(needsApproval) && typeof needsApproval !== "function")

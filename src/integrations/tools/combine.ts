@@ -16,7 +16,8 @@ import { unknownTool } from "./result.ts";
 export function combineTools(...executors: readonly ListingExecutor[]): ListingExecutor;
 export function combineTools(...executors: readonly ToolExecutor[]): ToolExecutor;
 export function combineTools(...executors: readonly ToolExecutor[]): ToolExecutor {
-  if (executors.length === 0) refuse("executors", "combineTools() needs executors");
+  if (executors.length === 0 || !executors.every((executor) => typeof executor?.execute === "function"))
+    refuse("executors", "combineTools() needs executors, one after the other: combineTools(a, b)");
   for (const executor of executors.slice(0, -1))
     if (!executor.tools) refuse("executors", "combineTools(): an executor that takes tools of any name stands last");
   const last = executors.at(-1) as ToolExecutor;

@@ -81,6 +81,8 @@ export function localTools<Inputs>(
   tools: { readonly [Name in keyof Inputs]: PlainTool<Inputs[Name]> | AiTool },
   defaults: ToolSettings = {},
 ): ListingExecutor {
+  if (typeof tools !== "object" || tools === null || Array.isArray(tools))
+    refuse("tools", "localTools() takes an object of tools, by their names");
   checkOptions(defaults, settingNames, "localTools()");
   // A map, since a model may ask for a tool "constructor".
   const known = new Map<string, Tool>();
@@ -94,9 +96,7 @@ export function localTools<Inputs>(
       const isHarmless = tool !== undefined && (tool.speculative || !tool.run);
       const doubt = isHarmless ? undefined : whenUncertain(call, context, tool?.onUncertain ?? "fail");
       if (doubt) return doubt;
-      const read = await readCall(known, call);
-      if ("result" in read) return read.result;
-      return attempt(read.tool, read.value, call, context);
+      return tool ? attempt(tool, call, context) : unknownTool(call, [...known.keys()]);
     },
     async check(call) {
       const read = await readCall(known, call);
@@ -117,22 +117,21 @@ export function localTools<Inputs>(
   };
 }
 
-/** The tool and what it is to be given, or the result that says why it is not called. */
-async function readCall(
-  known: ReadonlyMap<string, Tool>,
-  call: ToolCall,
-): Promise<{ tool: Tool; value: unknown } | { result: ToolResult }> {
+/** What the tool is to be given, or the result that says why it is not called. */
+async function readCall(known: ReadonlyMap<string, Tool>, call: ToolCall): Promise<{ value: unknown } | { result: ToolResult }> {
   const tool = known.get(call.name);
-  if (!tool) return { result: unknownTool(call, [...known.keys()]) };
+  return tool ? readInput(tool, call) : { result: unknownTool(call, [...known.keys()]) };
+}
+
+async function readInput(tool: Tool, call: ToolCall): Promise<{ value: unknown } | { result: ToolResult }> {
   const given = argumentsOf(call);
   const read = "problem" in given ? given : await tool.input.read(given.value);
-  if ("value" in read) return { tool, value: read.value };
+  if ("value" in read) return read;
   return { result: toolFailure(call, "TOOL_ARGUMENTS_INVALID", { tool: call.name, problem: read.problem }) };
 }
 
-async function attempt(tool: Tool, input: unknown, call: ToolCall, context: EffectContext): Promise<ToolResult | WaitRequest> {
+async function attempt(tool: Tool, call: ToolCall, context: EffectContext): Promise<ToolResult | WaitRequest> {
   const { run, timeoutMs, maxOutputBytes } = tool;
-  if (!run) return passthroughTools().execute(call, context);
   const late = new AbortController();
   const signal = AbortSignal.any([context.signal, late.signal]);
   let watch = (): void => undefined;
@@ -154,7 +153,12 @@ async function attempt(tool: Tool, input: unknown, call: ToolCall, context: Effe
   });
   watch();
   try {
-    const output = await Promise.race([last(run(input, call, withMembers(context, { signal, progress })), signal), overdue]);
+    // A schema may take its time, too.
+    const read = await Promise.race([readInput(tool, call), overdue]);
+    if ("result" in read) return read.result;
+    if (!run) return await passthroughTools().execute(call, context);
+    const given = run(read.value, call, withMembers(context, { signal, progress }));
+    const output = await Promise.race([last(given, signal), overdue]);
     const made: ToolResult = { name: call.name, callId: call.callId, success: true, output: output as Json, error: null };
     return maxOutputBytes === undefined ? made : await recordable(call, made, maxOutputBytes, context);
   } catch (error) {
@@ -184,6 +188,8 @@ function readTool(name: string, given: unknown, defaults: ToolSettings): Tool {
   if (name === "" || typeof given !== "object" || given === null)
     refuse(name, `${where} is none: give { description, input, run }, or what the AI SDK's tool() makes`);
   const isAi = "inputSchema" in given;
+  if ((isAi || "execute" in given) && ("run" in given || "input" in given))
+    refuse(name, `${where} mixes two forms: give { input, run }, or { inputSchema, execute } as the AI SDK's tool() does`);
   if (!isAi) checkOptions(given, plainNames, where);
   const settings = readSettings({ ...defaults, ...defined(given) }, where);
   const { description, needsApproval } = given as PlainTool<unknown> | AiTool;

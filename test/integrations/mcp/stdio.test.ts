@@ -210,6 +210,10 @@ describe("nonsense", () => {
       { type: "resource", uri: "file:///a.txt", mediaType: "text/plain", text: "inside" },
       { type: "resource_link", uri: "file:///b.txt", name: "b", mediaType: "text/plain", sizeBytes: 3 },
     ]);
+    // Where nothing is to become one, as at a worker, pictures stay whole.
+    const whole = { runtime: { limits: { offloadBytes: Number.POSITIVE_INFINITY } } };
+    const [, image] = (await resultOf(tools, call("media", { bytes: 100_000 }), whole)).output as object[];
+    expect(image).toMatchObject({ data: Buffer.alloc(100_000, 1).toString("base64") });
     expect(results[2]?.output).toMatchObject([{}, { data: Buffer.alloc(10, 1).toString("base64") }, {}, {}, {}, {}]);
   });
 

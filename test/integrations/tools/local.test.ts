@@ -404,6 +404,19 @@ describe("a tool that hangs", () => {
     await stopped(runtime, clock);
   });
 
+  test("in its schema has no more time than its tool", async () => {
+    const clock = testClock();
+    const input = z.object({}).refine(() => new Promise<boolean>(() => undefined));
+    const runtime = await open(localTools({ look: { timeoutMs: 1_000, input, run: () => "never" } }), {
+      runtime: { clock },
+      store: await memoryStore({ clock }),
+    });
+    const { runId } = await runtime.start(batch, { vars: { calls: [call("look")] } });
+    expect(await moved(runtime.result(runId), clock, 500)).toMatchObject({ results: [{ error: { code: "TOOL_TIMEOUT" } }] });
+    expect(clock.now()).toBeLessThan(testClock().now() + 10_000);
+    await stopped(runtime, clock);
+  });
+
   test("is not asked for more pieces", async () => {
     const clock = testClock();
     let isClosed = false;
