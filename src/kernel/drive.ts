@@ -668,7 +668,7 @@ export class Driver {
   /** Whether an effect may begin: there is a slot, and no other one excludes it. */
   #hasSlot(type: string, id: string, payload: () => Json): boolean {
     const { exclusive } = this.#needs.definition(type) ?? {};
-    const text = exclusive?.(payload());
+    const text = exclusive?.(cloneJson(payload()));
     if (exclusive === undefined || text === undefined) return this.#executions.hasSlot(type, id);
     const key = JSON.stringify([type, text]);
     const planned = this.#planned.get(key);
@@ -680,7 +680,7 @@ export class Driver {
       // One before it that is to be tried again has not settled; where that takes long, the run is not held here for it.
       const isNext = isBefore && other.attempt > 0 && (other.retryAt ?? Number.POSITIVE_INFINITY) <= this.#host.now() + orderMs;
       const excludes = other.phase === "executing" || (other.phase === "backing_off" && isNext);
-      if (!excludes || exclusive(payloadOf(other)) !== text) continue;
+      if (!excludes || exclusive(cloneJson(payloadOf(other))) !== text) continue;
       // Those behind it need not look again.
       this.#planned.set(key, other.id);
       return false;

@@ -10,7 +10,7 @@ import type { Clock } from "./clock.ts";
 import type { Limits } from "./execute.ts";
 import { AbstractRuntimeError, checkOptions, nearest } from "./errors.ts";
 import type { TraceHeaders } from "./instrument.ts";
-import type { Json, JsonObject } from "./json.ts";
+import { cloneJson, type Json, type JsonObject } from "./json.ts";
 import { builtInEffects, type Effect, isoText, type Ready, request, timeoutMember, type WaitPlanOptions } from "./plan.ts";
 import { type Policy, type PolicyOptions, readPolicy } from "./policy.ts";
 import type { WaitReason } from "./run.ts";
@@ -122,7 +122,7 @@ function effectOf(definition: EffectDefinition): Anything {
 export function isSpeculative({ speculative }: EffectDefinition, payload: () => Json): boolean {
   if (typeof speculative !== "function") return speculative;
   try {
-    return speculative(payload()) === true;
+    return speculative(cloneJson(payload())) === true;
   } catch {
     // Whoever cannot say that it is harmless has not said so.
     return false;
@@ -232,7 +232,10 @@ export interface EffectContext {
   readonly timedOut: boolean;
   /** The `details` of the wait `{ again: true }` that was returned last: what the handler left to itself. */
   readonly waited?: Json;
-  /** The run was cancelled while the effect waited with `onCancel: "again"`: what is under way elsewhere can be called off now. */
+  /**
+   * The run was cancelled while the effect waited with `onCancel: "again"`, or since then, before it waited for something else: what is
+   * under way elsewhere can be called off now.
+   */
   readonly cancelled: boolean;
   /** Aborts when the attempt times out, its run is cancelled, its lease is lost or the runtime stops. */
   readonly signal: AbortSignal;

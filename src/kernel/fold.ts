@@ -157,6 +157,7 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
       const { intent, wait, started, refused = [] } = record.data;
       const effect = intent ? open(state, record, intent, folding) : opened(state, record.effectId);
       effect.wait = wait;
+      delete effect.asked;
       if (wait.budget === undefined) {
         delete effect.looks;
         delete effect.leaves;
@@ -197,6 +198,7 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
       if (outcome === "again" && effect.wait?.budget !== undefined) {
         looksAgain(effect);
         delete effect.looks;
+        delete effect.asked;
         return backOff(effect, record.at);
       }
       if (outcome === "again") {
@@ -462,6 +464,7 @@ function calledOff(effect: OpenEffect): void {
 function looksAgain(effect: OpenEffect): void {
   effect.uncounted = (effect.uncounted ?? 0) + 1;
   effect.looks = (effect.looks ?? 0) + 1;
+  if (effect.wait) effect.asked = effect.wait.waitKey;
   delete effect.wait;
 }
 

@@ -85,8 +85,9 @@ export interface OpenEffect {
   waited?: Json;
   /** That wait was to be cut short by a cancel: until the next one, a cancel calls the handler all the same. */
   leaves?: true;
-  /** How often it has looked for room in a budget, in vain. */
+  /** How often it has looked for room in a budget, in vain, and what it had asked before it looked again. */
   looks?: number;
+  asked?: string;
   /** Of a group: how many members there are, how many are still open, and what the ended ones gave, by index. */
   members?: number;
   pending?: number;

@@ -453,9 +453,9 @@ export function messageDrafts(state: RunState, mail: Mail, refused?: ErrorData):
   return [taken({ outcome: effect.wait?.again ? "again" : "result" })];
 }
 
-/** Whether a wait under this key stands in a group that failed, or is about to. */
+/** Whether a wait under this key stands in a group that failed, or is about to, or is perhaps about to be there again. */
 function isHeldBack({ open }: RunState, key: string): boolean {
-  for (const { wait } of open.values()) if (wait?.waitKey === key) return true;
+  for (const { wait, asked } of open.values()) if ((wait?.waitKey ?? asked) === key) return true;
   return false;
 }
 

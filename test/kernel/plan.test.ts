@@ -251,6 +251,7 @@ describe("defineEffect", () => {
       onUncertain: "ask",
       speculative: false,
       transactional: false,
+      keepsShape: false,
       run,
       title: "Charge",
     } satisfies EffectDefinition);

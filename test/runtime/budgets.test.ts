@@ -22,6 +22,7 @@ import { postgresStore } from "abstractruntime/postgres";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { type Fault, faultyStore, type TestClock, testClock } from "abstractruntime/testing";
 import { expect, onTestFinished, test } from "vitest";
+import type { Transition } from "../../src/kernel/transition.ts";
 import { dropSchema, newSchema, serverUrl } from "../stores/postgres-server.ts";
 
 /** Three calls of up to 10 tokens, of which each costs 7. `made` counts them by key and attempt. */
@@ -260,6 +261,34 @@ test("an estimate that was too high keeps nobody waiting: the next call sees wha
   await runtime.start("spender", { runId: "r", budget: { tokens: 24 } });
   expect(await tickAll(runtime, "r")).toBe("completed");
   expect(await tokens(runtime, "r")).toEqual({ tokens: [21, 24, 0] });
+});
+
+test("an answer that was taken while the effect looks again by itself is not lost", async () => {
+  const clock = testClock();
+  const inner = memoryStore({ clock });
+  let answer: (() => Promise<unknown>) | undefined;
+  const store = new Proxy(inner, {
+    get(target, name) {
+      const method = Reflect.get(target, name);
+      if (typeof method !== "function") return method;
+      if (name !== "commit") return method.bind(target);
+      return async (transitions: readonly Transition[]) => {
+        // The look has begun, and nobody but its driver knows.
+        const looks = transitions.some(({ records }) => records.some(({ header }) => header.includes('"effect_started"')));
+        const given = looks ? answer : undefined;
+        if (given) answer = undefined;
+        await given?.();
+        return target.commit(transitions);
+      };
+    },
+  });
+  await using runtime = await createRuntime({ workflows: [spender()], store, clock });
+  await runtime.start("spender", { runId: "r", budget: { tokens: 7 } });
+  await moving(clock, expect.poll(async () => (await runtime.get("r")).status).toBe("waiting"));
+  answer = () => runtime.respond("r", { raise: { tokens: 100 } });
+  expect(await moving(clock, runtime.result("r"))).toEqual({ n: 3 });
+  expect(answer).toBeUndefined();
+  expect(await tokens(runtime, "r")).toEqual({ tokens: [21, 107, 100] });
 });
 
 test("a start is the same only with the same budget", async () => {

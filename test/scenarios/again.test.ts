@@ -8,6 +8,7 @@ import {
   defineEffect,
   defineWorkflow,
   definite,
+  goto,
   type Json,
   permanent,
   sleep,
@@ -294,6 +295,36 @@ scenario("an effect that waits lets the next of those it excludes begin", async 
   expect(order).toEqual(["first0", "second0", "first1"]);
 });
 
+scenario("an effect that is to be tried again has not settled: those that it excludes wait on, over restarts", async (world) => {
+  const order: string[] = [];
+  const use = defineEffect("use", {
+    exclusive: () => "one",
+    policy: { backoff: { initialMs: 30_000, jitter: 0 } },
+    run: ({ name }: { name: string }) => {
+      order.push(name);
+      if (order.length === 1) throw definite(new Error("busy"));
+      return name;
+    },
+  });
+  const flow = defineWorkflow({
+    id: "door",
+    effects: [use],
+    entry: "go",
+    nodes: {
+      go: () => all([use({ name: "a" }), use({ name: "b" }), use({ name: "c" })], { resultKey: "got", nextNode: "end" }),
+      end: ({ vars }) => complete({ got: vars.got }),
+    },
+  });
+  await world.use(flow);
+  const { runId } = await world.run(flow);
+  expect(order).toEqual(["a"]);
+  await world.advance(29_000);
+  expect(order).toEqual(["a"]);
+  await world.advance(2_000);
+  expect(await world.get(runId)).toMatchObject({ status: "completed" });
+  expect(order).toEqual(["a", "a", "b", "c"]);
+});
+
 scenario("what is speculative may be said by the payload", async (world) => {
   const kinds: string[] = [];
   const read = defineEffect("file", {
@@ -479,4 +510,35 @@ scenario("a long backoff of one lets the next of those it excludes begin, and co
   expect(order).toEqual(["first1", "second1"]);
   await world.advance(3_600_000);
   expect(await world.get(runId)).toMatchObject({ status: "completed", output: { got: ["first", "second"] } });
+});
+
+scenario("what is asked about a payload changes nothing of it", async (world) => {
+  const spoils = (payload: Json): void => void (payload as { list: number[] }).list.reverse();
+  const look = defineEffect("look", {
+    speculative: (payload) => {
+      spoils(payload);
+      return true;
+    },
+    exclusive: (payload) => {
+      spoils(payload);
+      return "one";
+    },
+    run: ({ list }: { list: number[] }) => [...list],
+  });
+  const flow = defineWorkflow({
+    id: "look",
+    effects: [look],
+    entry: "fill",
+    nodes: {
+      fill: ({ vars }) => {
+        vars.list = [1, 2, 3];
+        return goto("go");
+      },
+      go: ({ vars }) => all([look({ list: vars.list }), look({ list: vars.list })], { resultKey: "seen", nextNode: "end" }),
+      end: ({ vars }) => complete({ list: vars.list, seen: vars.seen }),
+    },
+  });
+  await world.use(flow);
+  const list = [1, 2, 3];
+  expect(await world.run(flow)).toMatchObject({ status: "completed", output: { list, seen: [list, list] } });
 });

@@ -37,7 +37,7 @@ const planted: readonly Planted[] = [
     file: "stores/memory/transaction.ts",
     find: "return run.holder === workerId && run.epoch === epoch;",
     replace: "return true;",
-    code: "map",
+    code: "random",
     faults: { freeze: 6 },
     invariants: ["effects-keep-their-kind", "every-run-ends", "no-transition-twice", "promises-kept"],
   },

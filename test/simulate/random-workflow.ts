@@ -67,8 +67,12 @@ export function randomStart(random: SimulationRandom): StartWith {
   };
 }
 
-/** The code of a seed: a parent, and the children and grandchildren that it may start. */
-export function randomCode(seed: number): SimulatedCode {
+/**
+ * The code of a seed: a parent, and the children and grandchildren that it may start.
+ *
+ * @param asksAgain With handlers that ask and are called again, that exclude each other, and that are speculative by their payload.
+ */
+export function randomCode(seed: number, asksAgain = false): SimulatedCode {
   const { random } = testIds(seed * 7_919 + 13);
   const int = (least: number, most: number): number => least + Math.floor(random() * (most - least + 1));
   const chance = (probability: number): boolean => random() < probability;
@@ -97,8 +101,11 @@ export function randomCode(seed: number): SimulatedCode {
     const speculative = chance(0.3);
     return defineEffect(`effect-${i}`, {
       ...(chance(0.4) ? { undo: pick(undos) } : {}),
-      speculative: chance(0.2) ? (payload) => (payload as { behaviours: Behaviour[] }).behaviours[0] !== "ok" : speculative,
-      ...(chance(0.3) ? { exclusive: (payload) => String((payload as { behaviours: Behaviour[] }).behaviours.length % 2) } : {}),
+      speculative:
+        asksAgain && chance(0.2) ? (payload) => (payload as { behaviours: Behaviour[] }).behaviours[0] !== "ok" : speculative,
+      ...(asksAgain && chance(0.3)
+        ? { exclusive: (payload) => String((payload as { behaviours: Behaviour[] }).behaviours.length % 2) }
+        : {}),
       onUncertain: pick(["retry", "fail", "ask"] as const),
       policy: {
         maxAttempts: pick([1, 2, 3, 5]),
@@ -112,9 +119,9 @@ export function randomCode(seed: number): SimulatedCode {
         const behaviour = behaviours[Math.min(attempt, behaviours.length) - 1];
         const deadline = hasDeadline(runId, step);
         if (cancelled) return behave(deadline ? "later" : "uncertain", idempotencyKey);
-        if (behaviour === "again" && answers.length < 3)
+        if (behaviour === "again" && answers.length < 2)
           return wait({ reason: "user", prompt: "?", choices: ["a"], again: true, ...(deadline ? { timeoutMs: 30_000 } : {}) });
-        if (behaviour === "looks" && attempt < 8 && !(timedOut && deadline))
+        if (behaviour === "looks" && attempt < 4 && !(timedOut && deadline))
           return wait({
             reason: "job",
             again: true,
@@ -138,8 +145,8 @@ export function randomCode(seed: number): SimulatedCode {
       const limited = definitions
         .map((definition, i) => [definition, i] as const)
         .filter(([{ definition }]) => definition.policy.timeoutMs < 600_000);
-      const behaviour = (): Behaviour =>
-        pick(["ok", "ok", "ok", "later", "definite", "uncertain", "permanent", "asks", "job", "again", "looks"]);
+      const usual: Behaviour[] = ["ok", "ok", "ok", "later", "definite", "uncertain", "permanent", "asks", "job"];
+      const behaviour = (): Behaviour => pick(asksAgain ? [...usual, "again", "looks"] : usual);
       if (limited.length > 0 && chance(0.1))
         return { kind: "effect", type: `effect-${pick(limited)[1]}`, behaviours: ["stuck", "ok"] };
       return {

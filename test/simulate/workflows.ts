@@ -227,7 +227,8 @@ const novel = { name: "novel", cents: 1_250 };
 
 /** By name, for `npm run simulate -- --workflow NAME`. */
 export const simulated: Record<string, Simulated> = {
-  random: { code: randomCode, options: { startWith: randomStart } },
+  random: { code: (seed) => randomCode(seed), options: { startWith: randomStart } },
+  asking: { code: (seed) => randomCode(seed, true), options: { startWith: randomStart } },
   hello: { code: hello, options: { vars: () => ({ name: "world" }) } },
   order: {
     code: order,
