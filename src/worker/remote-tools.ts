@@ -40,7 +40,7 @@ export function remoteTools(options: RemoteToolsOptions): ListingExecutor {
   checkOptions(options, optionNames, "remoteTools()");
   const { callbackUrl, pollMs = defaultPollMs, timeoutMs = 60 * 60_000 } = options;
   const intervals = [pollMs].flat();
-  if (intervals.length === 0 || !intervals.every((ms) => ms >= 1))
+  if (intervals.length === 0 || !intervals.every((ms) => typeof ms === "number" && ms >= 1))
     refuse("pollMs", "pollMs must be a number of milliseconds from 1, or a list of them");
   if (!(timeoutMs >= 1)) refuse("timeoutMs", "timeoutMs must be a number of milliseconds from 1");
   if (callbackUrl !== undefined && !URL.canParse(callbackUrl)) refuse("callbackUrl", "callbackUrl must be an address");

@@ -70,7 +70,7 @@ export async function serveToolWorker(options: ToolWorkerOptions): Promise<ToolW
     return await served(options);
   } catch (error) {
     // A store that was given belongs to the worker, also to one that there is not.
-    if (typeof options.store === "object") await options.store.close();
+    if (typeof options?.store === "object") await options.store.close();
     throw error;
   }
 }

@@ -11,7 +11,7 @@ import {
 import { checkOptions, refuse } from "../options.ts";
 import type { ToolDescription } from "../tool-call.ts";
 import type { Message } from "./message.ts";
-import { type LlmParams, llmCallKeys, type ToolChoice } from "./request.ts";
+import { type LlmParams, llmCallKeys, paramKinds, type ToolChoice } from "./request.ts";
 import type { LlmResult } from "./result.ts";
 
 export type LlmCallOptions<
@@ -53,6 +53,8 @@ function requestCall<
   options?: WaitPlanOptions<Next, Key>,
 ): Requested<"llm_call", LlmResult<DataOf<Schema, Tools>>, Next, Key> {
   if (typeof call !== "object" || call === null) refuse("call", "llmCall() needs { prompt } or { messages }");
+  for (const name of Object.keys(call))
+    if (Object.hasOwn(paramKinds, name)) refuse(name, `llmCall(): ${name} is one of params: { params: { ${name} } }`);
   checkOptions(call, llmCallKeys, "llmCall()");
   const { output, ...rest } = call;
   const schema = output === undefined ? undefined : jsonSchemaOf(output);

@@ -43,7 +43,7 @@ export const llmCallKeys = ["model", "prompt", "messages", "system", "tools", "t
 const mostProblems = 10;
 
 type Kind = "text" | "number" | "texts" | "object";
-const paramKinds: Record<keyof LlmParams, readonly Kind[]> = {
+export const paramKinds: Record<keyof LlmParams, readonly Kind[]> = {
   temperature: ["number"],
   max_tokens: ["number"],
   top_p: ["number"],

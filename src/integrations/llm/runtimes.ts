@@ -62,6 +62,7 @@ function open(
 }
 
 function isClient(llm: unknown): llm is LlmClient {
-  if (typeof llm !== "object" || llm === null) refuse("llm", "llm is a client, or what one is made of");
+  if (typeof llm !== "object" || llm === null)
+    refuse("llm", "llm is a language model, what localLlm() or remoteLlm() takes, or a client");
   return typeof (llm as Partial<LlmClient>).generate === "function";
 }
