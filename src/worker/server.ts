@@ -4,18 +4,11 @@ import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { createSecureContext } from "node:tls";
 import type { Hono } from "hono";
-import {
-  AbstractRuntimeError,
-  type Clock,
-  createRuntime,
-  type Instrument,
-  type Logger,
-  type Store,
-  type Timer,
-} from "../index.ts";
+import { type Clock, createRuntime, type Instrument, type Logger, type Store, type Timer } from "../index.ts";
 import { checkOptions, refuse } from "../integrations/options.ts";
 import { type AiTool, localTools, type PlainTool, toolEffect, type ToolExecutor } from "../integrations/tools/index.ts";
 import { sqliteStore } from "../stores/sqlite/index.ts";
+import { loadPeer } from "../integrations/peer.ts";
 import { isToken } from "./contract.ts";
 import { type CallbackOptions, jobWorkflow } from "./job.ts";
 import { jobQueue, Jobs, type WorkerLimits, workerLimits } from "./jobs.ts";
@@ -200,12 +193,17 @@ function isExecutor(tools: ToolMap | ToolExecutor): tools is ToolExecutor {
   return typeof (tools as Partial<ToolExecutor>).execute === "function";
 }
 
-async function loadHono(): Promise<{ app: Hono; createAdaptorServer: typeof import("@hono/node-server").createAdaptorServer }> {
-  try {
-    const [{ Hono }, { createAdaptorServer }] = await Promise.all([import("hono"), import("@hono/node-server")]);
-    return { app: new Hono(), createAdaptorServer };
-  } catch (cause) {
-    const problem = "a tool worker needs packages that are not installed: `npm install hono @hono/node-server`";
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "serveToolWorker", problem }, cause);
-  }
+async function loadHono(): Promise<{
+  app: Hono;
+  createAdaptorServer: typeof import("@hono/node-server").createAdaptorServer;
+}> {
+  const load = () => Promise.all([import("hono"), import("@hono/node-server")]);
+  const packages = ["hono", "@hono/node-server"];
+  const [{ Hono }, { createAdaptorServer }] = await loadPeer(
+    load,
+    packages,
+    "serveToolWorker",
+    "a tool worker is served by them",
+  );
+  return { app: new Hono(), createAdaptorServer };
 }

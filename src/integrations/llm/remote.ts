@@ -9,6 +9,7 @@
  */
 import { AbstractRuntimeError, permanent } from "../../index.ts";
 import { checkOptions, refuse } from "../options.ts";
+import { loadPeer } from "../peer.ts";
 import { readBaseUrl, routeOf } from "./base-url.ts";
 import type { LlmClient, LlmContext } from "./client.ts";
 import { llmError } from "./llm-error.ts";
@@ -231,12 +232,8 @@ function throwSaid(body: string): void {
 }
 
 async function installed(): Promise<OpenAICompatible> {
-  try {
-    return (await import("@ai-sdk/openai-compatible")).createOpenAICompatible as unknown as OpenAICompatible;
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw cause;
-    const problem =
-      'the package "@ai-sdk/openai-compatible" is not installed, which remoteLlm() speaks to the server with: run `npm install @ai-sdk/openai-compatible`';
-    throw permanent(new AbstractRuntimeError("INVALID_OPTION", { option: "provider", problem }, cause));
-  }
+  const load = () => import("@ai-sdk/openai-compatible");
+  const need = "remoteLlm() speaks to its server with it";
+  const { createOpenAICompatible } = await loadPeer(load, ["@ai-sdk/openai-compatible"], "provider", need);
+  return createOpenAICompatible as unknown as OpenAICompatible;
 }

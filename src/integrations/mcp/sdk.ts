@@ -1,5 +1,5 @@
 /** The MCP client: an optional peer, loaded when the first server is connected to. */
-import { AbstractRuntimeError } from "../../index.ts";
+import { loadPeer } from "../peer.ts";
 
 export interface Sdk {
   client: typeof import("@modelcontextprotocol/client");
@@ -7,17 +7,13 @@ export interface Sdk {
 }
 
 /** @throws INVALID_OPTION when the package is not installed. */
-export async function loadSdk(): Promise<Sdk> {
-  try {
+export function loadSdk(): Promise<Sdk> {
+  const load = async (): Promise<Sdk> => {
     const [client, stdio] = await Promise.all([
       import("@modelcontextprotocol/client"),
       import("@modelcontextprotocol/client/stdio"),
     ]);
     return { client, stdio };
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw cause;
-    const problem =
-      'the package "@modelcontextprotocol/client" is not installed, which mcpTools() speaks to servers with: run `npm install @modelcontextprotocol/client`';
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "tools", problem }, cause);
-  }
+  };
+  return loadPeer(load, ["@modelcontextprotocol/client"], "tools", "mcpTools() speaks to servers with it");
 }

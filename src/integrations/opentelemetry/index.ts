@@ -2,6 +2,7 @@
 import type { Meter, Tracer } from "@opentelemetry/api";
 import type { Instrument } from "../../index.ts";
 import { checkOptions, refuse } from "../options.ts";
+import { loadPeer } from "../peer.ts";
 import { schemaUrl } from "./conventions.ts";
 import { type Api, OpenTelemetryInstrument, type Redact } from "./instrument.ts";
 
@@ -47,14 +48,7 @@ export async function openTelemetry(options: OpenTelemetryOptions = {}): Promise
   });
 }
 
-async function loadApi(): Promise<Api> {
-  try {
-    return await import("@opentelemetry/api");
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw cause;
-    return refuse(
-      "telemetry",
-      'the package "@opentelemetry/api" is not installed, which openTelemetry() speaks to: run `npm install @opentelemetry/api`',
-    );
-  }
+function loadApi(): Promise<Api> {
+  const load = (): Promise<Api> => import("@opentelemetry/api");
+  return loadPeer(load, ["@opentelemetry/api"], "telemetry", "openTelemetry() speaks to it");
 }
