@@ -1,7 +1,8 @@
 /** Callbacks as hosts receive them. One only wakes the run, which then asks the worker itself: nothing that it says is believed. */
 import { isError, type Runtime } from "../index.ts";
 import { checkOptions, refuse } from "../integrations/options.ts";
-import { isObject, objectIn, waitKeyPrefix } from "./contract.ts";
+import { isObject } from "../integrations/json-object.ts";
+import { objectIn, waitKeyPrefix } from "./contract.ts";
 import { isSigned } from "./signature.ts";
 
 /** A callback names a job and a wait. */

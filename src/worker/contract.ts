@@ -4,6 +4,7 @@
  */
 import { AbstractRuntimeError, type Json, type JsonObject, parseJson } from "../index.ts";
 import type { ToolCall, ToolResult } from "../integrations/tools/index.ts";
+import { isObject } from "../integrations/json-object.ts";
 
 /** `POST /v1/tool_jobs`: `{ run_id, tool_calls, metadata?, callback_url? }`. */
 export interface JobRequest {
@@ -132,10 +133,6 @@ export function isToken(value: unknown): value is string {
 
 /** Keys of the waits of calls. Callbacks wake no others: who may submit a job may name any. */
 export const waitKeyPrefix = "tool_job:";
-
-export function isObject(value: Json | undefined): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
 
 function isName(value: Json | undefined): value is string {
   // Half a character stands in no address.

@@ -11,6 +11,7 @@ import {
   toolFailure,
   type ToolResult,
 } from "../integrations/tools/index.ts";
+import { isObject } from "../integrations/json-object.ts";
 import { readJob, requestBody, waitKeyPrefix } from "./contract.ts";
 import { ToolList } from "./tool-list.ts";
 import { type Answer, WorkerClient, type WorkerClientOptions } from "./worker-client.ts";
@@ -215,6 +216,6 @@ class RemoteCall {
 
 /** What the last wait said, when it was one of ours: an approval may have waited before. */
 function knownOf(waited: Json | undefined): Known | undefined {
-  if (typeof waited !== "object" || waited === null || Array.isArray(waited) || waited.kind !== "tool_job") return undefined;
+  if (!isObject(waited) || waited.kind !== "tool_job") return undefined;
   return waited as Known;
 }

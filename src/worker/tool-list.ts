@@ -1,7 +1,7 @@
 /** What tools a worker has, as it says itself. */
 import { AbstractRuntimeError, type Json } from "../index.ts";
 import type { ToolDescription } from "../integrations/tools/index.ts";
-import { isObject } from "./contract.ts";
+import { isObject } from "../integrations/json-object.ts";
 import type { Answer, WorkerClient } from "./worker-client.ts";
 
 /** Asked now and then. While the worker is away, it is what it said last. */

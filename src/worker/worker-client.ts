@@ -2,7 +2,8 @@
 import { isLoopback } from "./address.ts";
 import { type Json, type JsonObject, parseJson } from "../index.ts";
 import { refuse } from "../integrations/options.ts";
-import { isObject, isToken, readError } from "./contract.ts";
+import { isObject } from "../integrations/json-object.ts";
+import { isToken, readError } from "./contract.ts";
 
 export interface WorkerClientOptions {
   /** Where the worker is, such as `https://tools.example.com`; what stands behind the host is kept. */

@@ -1,7 +1,8 @@
 /** A request in the words of the AI SDK's language model specification, versions 3 and 4. */
 import type { Json } from "../../index.ts";
 import type { FilePart, Message, Part } from "./message.ts";
-import { isObject, type LlmRequest } from "./request.ts";
+import { isObject } from "../json-object.ts";
+import type { LlmRequest } from "./request.ts";
 
 /** What `doStream` and `doGenerate` take, as far as it is used here. */
 export interface CallOptions {

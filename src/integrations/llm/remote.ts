@@ -15,7 +15,8 @@ import type { LlmClient, LlmContext } from "./client.ts";
 import { llmError } from "./llm-error.ts";
 import { callModel, type LanguageModel, type ModelAnswer, storable } from "./model.ts";
 import { callOptions } from "./prompt.ts";
-import { isObject, type LlmRequest } from "./request.ts";
+import { isObject } from "../json-object.ts";
+import type { LlmRequest } from "./request.ts";
 import { runHeaders } from "./run-headers.ts";
 import { Secrets } from "./secrets.ts";
 

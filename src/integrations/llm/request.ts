@@ -1,6 +1,7 @@
 /** What a model is asked: the payload of `llm_call`, which may come from any process and any year, checked before each attempt. */
 import { isArtifactRef, type Json, type JsonObject, type JsonSchema, nearest } from "../../index.ts";
 import type { ToolDescription } from "../tool-call.ts";
+import { isObject } from "../json-object.ts";
 import type { Message } from "./message.ts";
 
 /** Settings, by their names in the OpenAI API. Those that are null are not sent. */
@@ -159,8 +160,4 @@ function isText(value: Json | undefined): boolean {
 function is(kind: Kind, value: Json): boolean {
   if (kind === "texts") return Array.isArray(value) && value.every((text) => typeof text === "string");
   return kind === "text" ? typeof value === "string" : kind === "number" ? typeof value === "number" : isObject(value);
-}
-
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,7 +1,8 @@
 /** What spans of model and tool calls say of them, out of payload and result. Whatever is not as expected is left out. */
 import type { Attributes } from "@opentelemetry/api";
 import type { Json, JsonObject } from "../../index.ts";
-import { finishReasonOf, inputMessages, isObject, outputMessages, partsOf, toolDefinitions } from "./content.ts";
+import { finishReasonOf, inputMessages, outputMessages, partsOf, toolDefinitions } from "./content.ts";
+import { isObject } from "../json-object.ts";
 import {
   attributes as a,
   type ContentAttribute,

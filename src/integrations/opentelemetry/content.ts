@@ -1,5 +1,6 @@
 /** What models and tools are given and give, in the form that the conventions ask for. Only with `captureContent`. */
 import type { Json, JsonObject } from "../../index.ts";
+import { isObject } from "../json-object.ts";
 
 /** A message as the conventions have it. */
 interface Message {
@@ -59,8 +60,4 @@ function modalityOf(mediaType: Json | undefined): string {
 /** `{ type, value }` of the AI SDK. */
 function outputOf(output: Json | undefined): Json {
   return isObject(output) && output.value !== undefined ? output.value : (output ?? null);
-}
-
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

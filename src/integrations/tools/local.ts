@@ -10,6 +10,7 @@ import {
 } from "../../index.ts";
 import { checkOptions, refuse } from "../options.ts";
 import type { ToolCall, ToolDescription, ToolResult } from "../tool-call.ts";
+import { isObject } from "../json-object.ts";
 import { whenUncertain } from "./certainty.ts";
 import type { ListingExecutor } from "./executor.ts";
 import { argumentsOf, type Input, inputOf } from "./input.ts";
@@ -81,8 +82,7 @@ export function localTools<Inputs>(
   tools: { readonly [Name in keyof Inputs]: PlainTool<Inputs[Name]> | AiTool },
   defaults: ToolSettings = {},
 ): ListingExecutor {
-  if (typeof tools !== "object" || tools === null || Array.isArray(tools))
-    refuse("tools", "localTools() takes an object of tools, by their names");
+  if (!isObject(tools)) refuse("tools", "localTools() takes an object of tools, by their names");
   checkOptions(defaults, settingNames, "localTools()");
   // A map, since a model may ask for a tool "constructor".
   const known = new Map<string, Tool>();
