@@ -4,6 +4,7 @@ import { checkOptions, refuse } from "../integrations/options.ts";
 import { isObject } from "../integrations/json-object.ts";
 import { objectIn, waitKeyPrefix } from "./contract.ts";
 import { isSigned } from "./signature.ts";
+import { boundedBytes } from "./bounded-bytes.ts";
 
 /** A callback names a job and a wait. */
 const mostBytes = 64 * 1024;
@@ -26,7 +27,7 @@ export function toolCallback(runtime: Runtime, options: ToolCallbackOptions): (r
   if (typeof secret !== "string" || secret === "") refuse("secret", "toolCallback() needs the secret of the worker's callbacks");
   return async (request) => {
     if (request.method !== "POST") return answer(405, "a callback is a POST");
-    const text = await textOf(request);
+    const text = (await boundedBytes(request, mostBytes))?.toString();
     if (text === undefined) return answer(413, "a callback is not as large as this");
     if (!isSigned(secret, request.headers, text, Date.now())) return answer(401, "not signed");
     const { run_id: runId, job_id: jobId, status, metadata } = objectIn(text) ?? {};
@@ -65,16 +66,4 @@ const away = ["RUNTIME_STOPPED", "STORE_CLOSED", "STORE_BUSY", "STORE_UNAVAILABL
 
 function answer(status: number, message: string): Response {
   return Response.json({ message }, { status });
-}
-
-/** Reads no more than may be. */
-async function textOf(request: Request): Promise<string | undefined> {
-  const chunks: Uint8Array[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of request.body ?? []) {
-    sizeBytes += chunk.byteLength;
-    if (sizeBytes > mostBytes) return undefined;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString();
 }

@@ -6,6 +6,7 @@ import { AbstractRuntimeError, type ErrorCode, isError, type Logger } from "../i
 import type { ToolExecutor } from "../integrations/tools/index.ts";
 import { type Job, jobBody, readRequest } from "./contract.ts";
 import { checkLimit, type Jobs, type WorkerLimits } from "./jobs.ts";
+import { boundedBytes } from "./bounded-bytes.ts";
 
 export class Routes {
   readonly #jobs: Jobs;
@@ -97,14 +98,9 @@ function unauthorized(): Response {
 /** @throws TOOL_JOB_LIMIT before more than that is read, TOOL_JOB_INVALID */
 async function bodyOf(request: Request, mostBytes: number): Promise<string> {
   checkLimit("bytes of a request", Number(request.headers.get("content-length") ?? 0), mostBytes);
-  const chunks: Uint8Array[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of request.body ?? []) {
-    sizeBytes += chunk.byteLength;
-    checkLimit("bytes of a request", sizeBytes, mostBytes);
-    chunks.push(chunk);
-  }
-  const body = Buffer.concat(chunks);
+  const body = await boundedBytes(request, mostBytes);
+  if (!body)
+    throw new AbstractRuntimeError("TOOL_JOB_LIMIT", { what: "bytes of a request", found: mostBytes + 1, limit: mostBytes });
   // What stands for bytes that are no text would be another argument than was meant.
   if (!isUtf8(body)) throw new AbstractRuntimeError("TOOL_JOB_INVALID", { problem: "the body is not UTF-8" });
   return body.toString();

@@ -4,6 +4,7 @@ import { type Json, type JsonObject, parseJson } from "../index.ts";
 import { refuse } from "../integrations/options.ts";
 import { isObject } from "../integrations/json-object.ts";
 import { isToken, readError } from "./contract.ts";
+import { boundedBytes } from "./bounded-bytes.ts";
 
 export interface WorkerClientOptions {
   /** Where the worker is, such as `https://tools.example.com`; what stands behind the host is kept. */
@@ -77,7 +78,7 @@ export class WorkerClient {
         redirect: "manual",
         signal: AbortSignal.timeout(requestTimeoutMs),
       });
-      const text = await textOf(response, maxResponseBytes);
+      const text = (await boundedBytes(response, maxResponseBytes))?.toString();
       return understood(response, text, secret);
     } catch (error) {
       return { kind: "unreachable", problem: withoutText(reasonOf(error, requestTimeoutMs), secret) };
@@ -116,18 +117,6 @@ function jsonIn(text: string): Json | undefined {
   } catch {
     return undefined; // It is not JSON, which the caller says in its own words.
   }
-}
-
-/** Undefined when there is more than may be. */
-async function textOf(response: Response, mostBytes: number): Promise<string | undefined> {
-  const chunks: Uint8Array[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of response.body ?? []) {
-    sizeBytes += chunk.byteLength;
-    if (sizeBytes > mostBytes) return undefined;
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString();
 }
 
 /** The connection's own words are behind a `fetch failed`. */
