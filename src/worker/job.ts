@@ -15,7 +15,7 @@ import {
   type Workflow,
 } from "../index.ts";
 import { toolCall, type ToolCall, toolCalls, type ToolResult } from "../integrations/tools/index.ts";
-import { isAllowed } from "./address.ts";
+import { allowedAddress } from "../integrations/address.ts";
 import type { Job } from "./contract.ts";
 import { sign } from "./signature.ts";
 
@@ -134,7 +134,7 @@ function tellEffect({ callbacks }: JobSettings) {
     policy: { maxAttempts: 6, backoff: { initialMs: 100, factor: 4, maxMs: 60_000 }, timeoutMs: 10_000 },
     run: async ({ url, jobId, body }, { clock, signal }) => {
       // Asked again: the worker may have been started with other settings since.
-      if (!callbacks || !isAllowed(url, callbacks.allow))
+      if (!callbacks || typeof allowedAddress(url, callbacks.allow) === "string")
         throw permanent(new AbstractRuntimeError("TOOL_CALLBACK_REFUSED", { target: originOf(url) }));
       const text = JSON.stringify(body);
       const headers = { "content-type": "application/json", ...sign(callbacks.secret, jobId, text, clock.now()) };

@@ -2,7 +2,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import { AbstractRuntimeError, isError, type JsonObject, type Runtime, type RunStatus } from "../index.ts";
-import { isAllowed } from "./address.ts";
+import { allowedAddress } from "../integrations/address.ts";
 import type { Job, JobRequest } from "./contract.ts";
 import { jobOf, type JobSettings, jobWorkflowId, originOf } from "./job.ts";
 
@@ -69,7 +69,7 @@ export class Jobs {
     const { callbacks, calls: mostCalls } = this.#settings;
     checkLimit("calls of one job", calls.length, mostCalls);
     if (key === "") throw new AbstractRuntimeError("TOOL_JOB_INVALID", { problem: "the header Idempotency-Key is empty" });
-    if (callbackUrl !== undefined && !(callbacks && isAllowed(callbackUrl, callbacks.allow)))
+    if (callbackUrl !== undefined && (!callbacks || typeof allowedAddress(callbackUrl, callbacks.allow) === "string"))
       throw new AbstractRuntimeError("TOOL_CALLBACK_REFUSED", { target: originOf(callbackUrl) });
     const jobId = `job_${key === undefined ? randomUUID() : createHash("sha256").update(key).digest("hex")}`;
     await this.#checkRoom(jobId);

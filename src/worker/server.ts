@@ -9,6 +9,7 @@ import { checkOptions, refuse } from "../integrations/options.ts";
 import { type AiTool, localTools, type PlainTool, toolEffect, type ToolExecutor } from "../integrations/tools/index.ts";
 import { sqliteStore } from "../stores/sqlite/index.ts";
 import { loadPeer } from "../integrations/peer.ts";
+import { readAddress } from "../integrations/address.ts";
 import { isToken } from "./contract.ts";
 import { type CallbackOptions, jobWorkflow } from "./job.ts";
 import { jobQueue, Jobs, type WorkerLimits, workerLimits } from "./jobs.ts";
@@ -171,7 +172,7 @@ function readOptions(options: ToolWorkerOptions): { limits: WorkerLimits; tokens
   if (callbacks) {
     checkOptions(callbacks, ["allow", "secret"], "serveToolWorker({ callbacks })");
     if (typeof callbacks.secret !== "string" || callbacks.secret === "") refuse("secret", "callbacks.secret must be text");
-    if (!Array.isArray(callbacks.allow) || !callbacks.allow.every((one) => /^https?:/.test(URL.parse(one)?.protocol ?? "")))
+    if (!Array.isArray(callbacks.allow) || callbacks.allow.some((one) => typeof readAddress(one) === "string"))
       refuse("allow", "callbacks.allow must be a list of http or https addresses");
   }
   if (tls && (typeof tls.cert !== "string" || typeof tls.key !== "string")) refuse("tls", "tls is { cert, key }, as PEM text");

@@ -1,8 +1,8 @@
 /** Requests to a tool worker: bounded in time and size, without redirects, and with the token in no error. */
-import { isLoopback } from "./address.ts";
 import { type Json, type JsonObject, parseJson } from "../index.ts";
 import { refuse } from "../integrations/options.ts";
 import { isObject } from "../integrations/json-object.ts";
+import { isLoopback } from "../integrations/address.ts";
 import { isToken, readError } from "./contract.ts";
 import { boundedBytes } from "./bounded-bytes.ts";
 

@@ -450,6 +450,8 @@ describe("callbacks", () => {
     ["HOST/hooksmore"],
     ["HOST/hooks/../other"],
     ["HOST/hooks/%2e%2e/other"],
+    ["HOST/hooks/..;/other"],
+    ["HOST/hooks/..%252fother"],
     ["HOST/hooks/..%2Fother"],
     ["HOST/hooks/..%5cother"],
     ["http://user:pass@127.0.0.1/hooks"],
