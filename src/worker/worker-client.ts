@@ -3,6 +3,7 @@ import { type Json, type JsonObject, parseJson } from "../index.ts";
 import { refuse } from "../integrations/options.ts";
 import { isObject } from "../integrations/json-object.ts";
 import { isLoopback } from "../integrations/address.ts";
+import { Cutter, formsOf } from "../integrations/secrets.ts";
 import { isToken, readError } from "./contract.ts";
 import { boundedBytes } from "./bounded-bytes.ts";
 
@@ -129,10 +130,6 @@ function reasonOf(error: unknown, timeoutMs: number): string {
 /** Shorter ones may stand in a text by chance, which is then left as it is. */
 const leastSecret = 16;
 
-function withoutText<Value extends Json>(value: Value, secret: string): Value;
-function withoutText(value: Json, secret: string): Json {
-  if (typeof value === "string") return value.replaceAll(secret, "[token]");
-  if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.map((part) => withoutText(part, secret));
-  return Object.fromEntries(Object.entries(value).map(([key, part]) => [withoutText(key, secret), withoutText(part, secret)]));
+function withoutText<Value extends Json>(value: Value, secret: string): Value {
+  return new Cutter(formsOf(secret)).cutIn(value);
 }

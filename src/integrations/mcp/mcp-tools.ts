@@ -122,8 +122,8 @@ class ServerTools implements McpTools {
     const { tools } = await this.#reach();
     return [...tools.values()].map(({ name, description, inputSchema }) => ({
       name: this.#server.prefix + name,
-      ...(description === undefined ? {} : { description }),
-      parameters: inputSchema as JsonObject,
+      ...(description === undefined ? {} : { description: this.#secrets.scrub(description) }),
+      parameters: this.#secrets.scrubJson(inputSchema as JsonObject),
     }));
   }
 

@@ -1,8 +1,8 @@
 /** What a server was given in confidence. None of it may get into a result, a question, an error or a log, whatever the server answers. */
 import type { Json } from "../../index.ts";
+import { Cutter, formsOf } from "../secrets.ts";
 import type { McpServerOptions } from "./server-options.ts";
 
-const instead = "[secret]";
 /** What is shorter is no secret, and would be found in every other word. */
 const shortest = 6;
 /** Functions may give a new key for each request: so many of the latest are known. */
@@ -37,25 +37,22 @@ export class Secrets {
   }
 
   scrub(text: string): string {
-    let scrubbed = text;
-    // The longest first: one may be a part of another.
-    const found = [...this.#fixed, ...this.#fetched].filter((secret) => text.includes(secret));
-    for (const secret of found.sort((a, b) => b.length - a.length)) scrubbed = scrubbed.replaceAll(secret, instead);
-    return scrubbed;
+    return this.#cutter().cut(text);
   }
 
   /** Names of members too. */
   scrubJson<T extends Json>(value: T): T {
-    const text = JSON.stringify(value);
-    const scrubbed = this.scrub(text);
-    return scrubbed === text ? value : JSON.parse(scrubbed);
+    return this.#cutter().cutIn(value);
+  }
+
+  #cutter(): Cutter {
+    return new Cutter([...this.#fixed, ...this.#fetched]);
   }
 }
 
-/** As it stands in JSON texts, those that a server writes itself too, and in URLs. */
 function add(secrets: Set<string>, text: string): void {
   if (text.length < shortest) return;
-  for (const form of [text, JSON.stringify(text).slice(1, -1), encodeURIComponent(text.toWellFormed())]) {
+  for (const form of formsOf(text)) {
     secrets.delete(form);
     secrets.add(form);
   }

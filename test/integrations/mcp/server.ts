@@ -26,6 +26,14 @@ export function testServer(log: string | undefined): McpServer {
   server.registerTool("add", { inputSchema: z.object({}), annotations: { destructiveHint: false } }, () => text("added"));
   server.registerTool("fail", { inputSchema: z.object({}) }, () => ({ ...text("no such order"), isError: true }));
   server.registerTool("env", { inputSchema: z.object({}), ...readOnly }, () => text(JSON.stringify(process.env)));
+  server.registerTool("pin", { inputSchema: z.object({}), description: `Needs ${process.env.API_KEY}`, ...readOnly }, () => ({
+    ...text("it"),
+    structuredContent: {
+      pin: Number(process.env.PIN_SECRET),
+      json: process.env.JSON_SECRET ?? "",
+      [`${process.env.API_KEY}`]: 1,
+    },
+  }));
   server.registerTool("complain", { inputSchema: z.object({}) }, () => {
     throw new Error(`bad key ${process.env.API_KEY}`);
   });

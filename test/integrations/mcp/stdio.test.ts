@@ -55,6 +55,17 @@ describe("a server that dies in mid-call", () => {
   });
 });
 
+test("secrets that are numbers, JSON, names, or in what is said of tools are taken out of their places", async () => {
+  using at = place();
+  const secrets = { API_KEY: "sk-planted-4711", PIN_SECRET: "123456", JSON_SECRET: '{"planted":"4711-4711"}' };
+  await using tools = mcpTools(at.stdio(secrets));
+  expect(await resultOf(tools, call("pin"))).toMatchObject({
+    success: true,
+    output: { pin: "[secret]", json: "[secret]", "[secret]": 1 },
+  });
+  expect(JSON.stringify(await tools.tools())).not.toContain("planted");
+});
+
 describe("a tool that does not answer", () => {
   const times = (word: string): number => shared.notes().filter((noted) => noted === word).length;
 
