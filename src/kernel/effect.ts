@@ -89,7 +89,7 @@ export function defineEffect<
     ),
     onUncertain,
     speculative: speculative as EffectDefinition["speculative"],
-    exclusive: exclusive as EffectDefinition["exclusive"],
+    exclusive: exclusive && ((payload) => excluding(exclusive, payload)),
     transactional,
     keepsShape,
     undo: undo as EffectDefinition["undo"],
@@ -116,6 +116,16 @@ function effectOf(definition: EffectDefinition): Anything {
   const build = (payload: unknown, options?: WaitPlanOptions) =>
     request(definition.type, payload === undefined ? {} : payload, options);
   return Object.freeze(Object.assign(build, { effectType: definition.type, definition: Object.freeze(definition) }));
+}
+
+/** Asked wherever a run is driven: one that throws there would stop the run each time. */
+function excluding(exclusive: (payload: Json) => string | undefined, payload: Json): string | undefined {
+  try {
+    return exclusive(payload);
+  } catch {
+    // Whoever cannot say beside whom it may run does not run beside others of its kind.
+    return "";
+  }
 }
 
 /** Whether running this request again harms nobody. */

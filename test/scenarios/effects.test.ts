@@ -431,3 +431,27 @@ scenario("handlers that throw strange things", async (world) => {
     expect((await world.run(flow)).error).toMatchObject({ code: "EFFECT_UNCERTAIN" });
   }
 });
+
+scenario(
+  "an effect that throws when it is asked what it excludes, or whether it is harmless, goes on all the same",
+  async (world) => {
+    for (const option of ["exclusive", "speculative"]) {
+      const broken = defineEffect("broken", {
+        policy: { maxAttempts: 3, backoff: backoff(2_000) },
+        [option]: () => {
+          throw new Error("ha");
+        },
+        run: async (_, { attempt }) => {
+          if (attempt < 3) throw definite(new Error("not yet"));
+          return attempt;
+        },
+      });
+      const flow = single(broken);
+      await world.use(flow);
+      const { runId } = await world.run(flow);
+      await world.advance(2_000);
+      await world.advance(4_000);
+      expect(await world.get(runId)).toMatchObject({ status: "completed", output: { got: 3 } });
+    }
+  },
+);
