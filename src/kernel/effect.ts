@@ -267,7 +267,7 @@ export interface EffectContext {
   traceHeaders(): TraceHeaders;
   /** Bytes that are too large for a result: put them, and return what `put` answers. They are kept until the outcome is recorded. */
   readonly artifacts: ArtifactAccess;
-  /** What the run may spend: see `spend`, which goes around a call. */
+  /** What the run may spend: reserve what a call may cost before it, and settle what it did cost after it. */
   readonly budget: Budget;
   readonly run: EffectRun;
   /**

@@ -24,6 +24,7 @@ import { type Fault, faultyStore, type TestClock, testClock } from "abstractrunt
 import { expect, onTestFinished, test } from "vitest";
 import type { Transition } from "../../src/kernel/transition.ts";
 import { dropSchema, newSchema, serverUrl } from "../stores/postgres-server.ts";
+import { eventually } from "../eventually.ts";
 
 /** Three calls of up to 10 tokens, of which each costs 7. `made` counts them by key and attempt. */
 function spender(made: string[] = [], speculative = true) {
@@ -168,7 +169,7 @@ test("two runtimes over two stores of one Postgres schema give no more than ther
     const { runs } = await two.list({ parentRunId: runId, limit: 100 });
     return runs.length === 20 && runs.every(({ status }) => status === "waiting" || status === "completed");
   };
-  while (!(await settled())) await new Promise((resolve) => setTimeout(resolve, 20));
+  await eventually(settled);
   expect(made).toHaveLength(33);
   expect(await tokens(two, runId)).toEqual({ calls: [33, 33, 0], tokens: [231, 100_000, 0] });
   const { runs } = await two.list({ parentRunId: runId, status: "waiting", limit: 100 });

@@ -3,8 +3,6 @@ import type { EffectContext } from "../../index.ts";
 import type { LlmRequest } from "./request.ts";
 import type { LlmResult } from "./result.ts";
 
-export type LlmContext = EffectContext;
-
 export interface LlmClient {
   /** What answers requests that name no model. */
   readonly model?: string | undefined;
@@ -14,5 +12,5 @@ export interface LlmClient {
    *
    * @throws LLM_UNAVAILABLE, LLM_REFUSED, or anything else: that is tried again, unless it says `retryable: false`.
    */
-  generate(request: LlmRequest, context: LlmContext): Promise<Omit<LlmResult, "data">>;
+  generate(request: LlmRequest, context: EffectContext): Promise<Omit<LlmResult, "data">>;
 }

@@ -12,7 +12,7 @@ export type { LocalLlmOptions } from "./local.ts";
 export { remoteLlm } from "./remote.ts";
 export type { OpenAICompatible, RemoteLlmOptions, Secret } from "./remote.ts";
 export type { LanguageModel } from "./model.ts";
-export type { LlmClient, LlmContext } from "./client.ts";
+export type { LlmClient } from "./client.ts";
 export { llmEffect } from "./llm-effect.ts";
 export type { LlmEffectOptions } from "./llm-effect.ts";
 export type { Prices } from "./cost.ts";

@@ -1,7 +1,7 @@
 /** Models of this process: whatever the AI SDK has a provider for. */
-import { AbstractRuntimeError, nearest, permanent } from "../../index.ts";
+import { AbstractRuntimeError, nearest, permanent, type EffectContext } from "../../index.ts";
 import { checkOptions, refuse } from "../options.ts";
-import type { LlmClient, LlmContext } from "./client.ts";
+import type { LlmClient } from "./client.ts";
 import { llmError } from "./llm-error.ts";
 import { callModel, type LanguageModel, type ModelAnswer } from "./model.ts";
 import { callOptions } from "./prompt.ts";
@@ -27,7 +27,7 @@ export function localLlm(options: LocalLlmOptions): LlmClient {
   }
   return {
     model: usual,
-    async generate(request: LlmRequest, context: LlmContext): Promise<ModelAnswer> {
+    async generate(request: LlmRequest, context: EffectContext): Promise<ModelAnswer> {
       const name = request.model ?? usual;
       const model = name === undefined ? undefined : models.get(name);
       if (!model) throw unknownModel(name ?? "", [...models.keys()]);

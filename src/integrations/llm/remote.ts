@@ -7,11 +7,11 @@
  * R3. Where a server is to route a request is `params.base_url` alone, checked against the list. No other way into the body leads there.
  * R4. Of what a server sends, no more is taken than an answer can be.
  */
-import { AbstractRuntimeError, permanent } from "../../index.ts";
+import { AbstractRuntimeError, permanent, type EffectContext } from "../../index.ts";
 import { checkOptions, refuse } from "../options.ts";
 import { loadPeer } from "../peer.ts";
 import { readBaseUrl, routeOf } from "./base-url.ts";
-import type { LlmClient, LlmContext } from "./client.ts";
+import type { LlmClient } from "./client.ts";
 import { llmError } from "./llm-error.ts";
 import { callModel, type LanguageModel, type ModelAnswer, storable } from "./model.ts";
 import { callOptions } from "./prompt.ts";
@@ -96,7 +96,7 @@ class RemoteLlm implements LlmClient {
     return this.#options.model;
   }
 
-  async generate(request: LlmRequest, context: LlmContext): Promise<ModelAnswer> {
+  async generate(request: LlmRequest, context: EffectContext): Promise<ModelAnswer> {
     const { base_url, ...params } = request.params;
     const name = request.model ?? this.#options.model;
     const route = base_url ? this.#route(base_url) : "";
@@ -124,7 +124,7 @@ class RemoteLlm implements LlmClient {
   }
 
   /** @param secrets Is told what must not be repeated, also when something else fails. */
-  async #headers(context: LlmContext, secrets: Secrets): Promise<Record<string, string>> {
+  async #headers(context: EffectContext, secrets: Secrets): Promise<Record<string, string>> {
     const { apiKey, headers, runHeaders: areSent = true } = this.#options;
     // What surrounds a value is not sent: a key out of a file often ends in a new line.
     const key = textOf(typeof apiKey === "function" ? await apiKey() : (apiKey ?? ""), "apiKey()").trim();
@@ -157,7 +157,7 @@ class RemoteLlm implements LlmClient {
     return made;
   }
 
-  #limit({ clock, signal }: LlmContext): { signal: AbortSignal; readonly passed: Error | undefined; end(): void } {
+  #limit({ clock, signal }: EffectContext): { signal: AbortSignal; readonly passed: Error | undefined; end(): void } {
     const { timeoutMs } = this.#options;
     if (timeoutMs === undefined) return { signal, passed: undefined, end: () => undefined };
     const late = new AbortController();

@@ -1,7 +1,7 @@
 /** Headers by which an AbstractCore server knows which run asks. */
-import type { LlmContext } from "./client.ts";
+import type { EffectContext } from "../../index.ts";
 
-export function runHeaders({ runId, run, nodeId, step, attempt, idempotencyKey }: LlmContext): Record<string, string> {
+export function runHeaders({ runId, run, nodeId, step, attempt, idempotencyKey }: EffectContext): Record<string, string> {
   const { sessionId, parentRunId, actorId, workflowId } = run;
   const trace = { workflow_id: workflowId, node_id: nodeId, step, attempt, idempotency_key: idempotencyKey };
   const values = {

@@ -1,14 +1,11 @@
 /** What tools take: the schemas that people write them with, as one interface, and the arguments that models give. */
-import { type AnswerSchema, type Json, type JsonObject, type JsonSchema, parseJson, schemaProblem, toJson } from "../../index.ts";
+import { type Json, type JsonObject, type JsonSchema, parseJson, schemaProblem, toJson } from "../../index.ts";
 import type { StandardJSONSchemaV1, StandardSchemaV1 } from "@standard-schema/spec";
 import { refuse } from "../options.ts";
 import type { ToolCall } from "../tool-call.ts";
 
-/** A Standard Schema, JSON Schema as plain data, or what the AI SDK's `jsonSchema()`, `zodSchema()` and `lazySchema()` make. */
-export type InputSchema = AnswerSchema | AiSchema | (() => AiSchema);
-
 /** The AI SDK's schema, as far as it is looked at. */
-export interface AiSchema {
+interface AiSchema {
   readonly jsonSchema: unknown;
   readonly validate?: unknown;
 }

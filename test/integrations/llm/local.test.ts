@@ -4,16 +4,8 @@ import { extractReasoningMiddleware as reasoning7, wrapLanguageModel as wrap7 } 
 import { MockLanguageModelV4, convertArrayToReadableStream } from "ai/test";
 import { extractReasoningMiddleware as reasoning6, wrapLanguageModel as wrap6 } from "ai-v6";
 import { MockLanguageModelV3 } from "ai-v6/test";
-import type { StreamPart } from "abstractruntime";
-import {
-  assistantMessage,
-  type LanguageModel,
-  type LlmContext,
-  llmCall,
-  type LlmRequest,
-  localLlm,
-  type Message,
-} from "abstractruntime/llm";
+import type { StreamPart, EffectContext } from "abstractruntime";
+import { assistantMessage, type LanguageModel, llmCall, type LlmRequest, localLlm, type Message } from "abstractruntime/llm";
 import { describe, expect, test } from "vitest";
 import { after, outputOf, place } from "./place.ts";
 
@@ -69,7 +61,7 @@ describe.each(specifications)("models of $name", ({ Model, wrap, reasoning }) =>
       signal: new AbortController().signal,
       clock: { now: () => 0 },
       stream: (part: StreamPart) => streamed.push(part),
-    } as unknown as LlmContext;
+    } as unknown as EffectContext;
     const request: LlmRequest = { messages: [{ role: "user", content: "Hi" }], params: {}, stream: true };
     const result = await localLlm({ models: model(parts) }).generate(request, context);
 
