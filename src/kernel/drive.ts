@@ -58,6 +58,7 @@ import type { Workflow } from "./workflow.ts";
 import { type AppendOptions, Writer } from "./write.ts";
 import { transact, type Transacting } from "./transact.ts";
 import { nextMoment, soonest, type Timing } from "./soon.ts";
+import { Turns } from "./turns.ts";
 
 export interface DriveResult {
   state: RunState;
@@ -68,8 +69,6 @@ export interface DriveResult {
 
 /** Time for a handler to answer an aborted signal before its outcome is called uncertain. */
 const cancelGraceMs = 5_000;
-/** So long a backoff keeps those behind it from beginning that it excludes. */
-const orderMs = 60_000;
 export class Driver {
   readonly #host: DriveHost;
   readonly #lease: Lease;
@@ -84,11 +83,9 @@ export class Driver {
 
   /** Attempts that were under way when an earlier driver of this run ended. */
   #inherited: Set<string>;
-  /** Effects that wait for a slot in this process, and whether one may have become free since they asked. */
-  readonly #queued = new Set<string>();
+  readonly #turns: Turns;
+  /** A slot may have become free since effects asked for one. */
   #slotFreed = false;
-  /** Those of `exclusive` effects that are about to be recorded as begun, by what they exclude. */
-  readonly #planned = new Map<string, string>();
   /** Waits for detached children that were compared with these children: they may have ended before somebody waited. */
   readonly #joined = new Set<string>();
   /** When the last end of a child was taken. */
@@ -122,6 +119,7 @@ export class Driver {
     };
     this.#artifacts = new RunArtifacts(host, restored.state.runId);
     this.#executions = new Executions(host, this.#artifacts, () => this.#wake?.(), slotFreed, this.#trace);
+    this.#turns = new Turns(this.#needs, this.#executions, () => host.now());
     this.#inbox = new Inbox(loaded.mail);
     this.#inherited = executing(restored.state);
   }
@@ -209,7 +207,7 @@ export class Driver {
         if (windsUp) this.#executions.abortAll(() => this.#cancelled(), cancelGraceMs);
         // Paused or stopping, the step under way is finished and nothing new begins.
         const resting = this.#state.paused || this.#stopping;
-        this.#queued.clear();
+        this.#turns.lookAgain();
         if (windsUp || (!resting && (hasOpen(this.#state) || this.#state.undoing))) {
           const blocked = this.#unknownRetry();
           if (blocked) return await this.#block(blocked);
@@ -240,7 +238,7 @@ export class Driver {
         if (hasOpen(this.#state) && (await this.#findEnded())) continue;
         // One may have come in meanwhile.
         if (this.#executions.hasSettled) continue;
-        if (this.#executions.size > 0 || this.#queued.size > 0 || this.#soon() !== undefined) {
+        if (this.#executions.size > 0 || this.#turns.queued.size > 0 || this.#soon() !== undefined) {
           await this.#pause();
           continue;
         }
@@ -285,13 +283,8 @@ export class Driver {
   #due(): RecordDraft[] {
     this.#slotFreed = false;
     const mayJoin = (group: OpenEffect): boolean => this.#mayJoin(group);
-    this.#planned.clear();
-    const hasSlot = (type: string, id: string, payload: () => Json): boolean => {
-      const has = this.#hasSlot(type, id, payload);
-      if (!has) this.#queued.add(id);
-      return has;
-    };
-    return dueDrafts(this.#state, this.#host.now(), mayJoin, hasSlot, this.#onCancel());
+    const hasTurn = (type: string, id: string, payload: () => Json): boolean => this.#turns.has(this.#state, type, id, payload);
+    return dueDrafts(this.#state, this.#host.now(), mayJoin, hasTurn, this.#onCancel());
   }
 
   // ---- Records and commits (D1-D3) ---------------------------------------------------------------------------------
@@ -530,7 +523,7 @@ export class Driver {
       now: this.#host.now(),
       nodes: workflow.nodes,
       depth: this.#host.limits.jsonDepth,
-      hasSlot: (type, id, payload) => this.#hasSlot(type, id, payload),
+      hasSlot: (type, id, payload) => this.#turns.has(this.#state, type, id, payload),
       isUndoable: (type) => this.#host.effect(type, workflow)?.undo !== undefined,
     };
   }
@@ -665,31 +658,6 @@ export class Driver {
     await this.#writer.send({ release: false, mailSeen: this.#inbox.seen });
   }
 
-  /** Whether an effect may begin: there is a slot, and no other one excludes it. */
-  #hasSlot(type: string, id: string, payload: () => Json): boolean {
-    const { exclusive } = this.#needs.definition(type) ?? {};
-    const text = exclusive?.(cloneJson(payload()));
-    if (exclusive === undefined || text === undefined) return this.#executions.hasSlot(type, id);
-    const key = JSON.stringify([type, text]);
-    const planned = this.#planned.get(key);
-    if (planned !== undefined && planned !== id) return false;
-    let isBefore = true;
-    for (const other of this.#state.open.values()) {
-      if (other.id === id) isBefore = false;
-      if (other.id === id || other.type !== type) continue;
-      // One before it that is to be tried again has not settled; where that takes long, the run is not held here for it.
-      const isNext = isBefore && other.attempt > 0 && (other.retryAt ?? Number.POSITIVE_INFINITY) <= this.#host.now() + orderMs;
-      const excludes = other.phase === "executing" || (other.phase === "backing_off" && isNext);
-      if (!excludes || exclusive(cloneJson(payloadOf(other))) !== text) continue;
-      // Those behind it need not look again.
-      this.#planned.set(key, other.id);
-      return false;
-    }
-    if (!this.#executions.hasSlot(type, id)) return false;
-    this.#planned.set(key, id);
-    return true;
-  }
-
   /** One that is transactional begins when the others have, and has the run to itself (D5). */
   #begin(effects: readonly OpenEffect[]): undefined | Promise<"recorded"> {
     let transactional: [OpenEffect, EffectDefinition] | undefined;
@@ -792,7 +760,7 @@ export class Driver {
 
   get #timing(): Timing {
     const lingersUntil = this.#lastMemberAt + (this.#host.lingerMs ?? 0);
-    return { now: this.#host.now(), lingersUntil, lackSlots: this.#queued };
+    return { now: this.#host.now(), lingersUntil, lackSlots: this.#turns.queued };
   }
 
   /** Waits for an outcome, a message, or the next moment. What is appended goes out first (D3). */
