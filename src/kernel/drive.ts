@@ -13,39 +13,28 @@
 import { raisedBy } from "./budget.ts";
 import { awaitingChildren, endedBefore, givenUp, startsChildren } from "./child.ts";
 import type { DriveHost } from "./drive-host.ts";
-import { type EffectDefinition, isSpeculative } from "./effect.ts";
+import type { EffectDefinition } from "./effect.ts";
 import { AbstractRuntimeError, type ErrorData, errorData, isError } from "./errors.ts";
-import { interrupted, isPromise } from "./execute.ts";
+import { isPromise } from "./execute.ts";
 import { Executions } from "./executions.ts";
 import { restoreRun } from "./fold.ts";
 import { Inbox } from "./inbox.ts";
 import { DriveTrace, endingOf } from "./instrument.ts";
 import { cloneJson, equalJson, isObject, type Json } from "./json.ts";
 import { migration, type Misfit, nodeMisfit } from "./migrate.ts";
-import { isBuiltIn, Needs } from "./needs.ts";
+import { Needs } from "./needs.ts";
 import type { StepPlan } from "./plan.ts";
 import { defaultPolicy } from "./policy.ts";
 import type { RecordDraft } from "./record.ts";
 import { RunArtifacts } from "./run-artifacts.ts";
 import { nodeError, type Ran, runNode } from "./run-node.ts";
-import {
-  isEnded,
-  isJoined,
-  isWindingUp,
-  type OpenEffect,
-  payloadOf,
-  type RunState,
-  statusOf,
-  type Undoable,
-  wantsChildren,
-} from "./run.ts";
+import { isEnded, isJoined, isWindingUp, type OpenEffect, payloadOf, type RunState, statusOf, type Undoable } from "./run.ts";
 import {
   dueDrafts,
   ending,
   isDecided,
   joinDrafts,
   messageDrafts,
-  notBegun,
   type Outcome,
   outcomeDrafts,
   type PlanContext,
@@ -59,6 +48,7 @@ import { type AppendOptions, Writer } from "./write.ts";
 import { transact, type Transacting } from "./transact.ts";
 import { nextMoment, soonest, type Timing } from "./soon.ts";
 import { Turns } from "./turns.ts";
+import { dueEffects } from "./due-effects.ts";
 
 export interface DriveResult {
   state: RunState;
@@ -209,7 +199,7 @@ export class Driver {
         const resting = this.#state.paused || this.#stopping;
         this.#turns.lookAgain();
         if (windsUp || (!resting && (hasOpen(this.#state) || this.#state.undoing))) {
-          const blocked = this.#unknownRetry();
+          const blocked = this.#needs.unknownRetry(this.#state, this.#host.now());
           if (blocked) return await this.#block(blocked);
           const due = this.#due();
           if (this.#needsCode(due)) {
@@ -329,7 +319,7 @@ export class Driver {
     let may = true;
     for (const effect of this.#state.open.values()) {
       const { id, phase } = effect;
-      if (phase !== "executing" || !id.startsWith(`${group.id}.`) || !this.#isExternal(effect)) continue;
+      if (phase !== "executing" || !id.startsWith(`${group.id}.`) || !this.#needs.isExternal(effect)) continue;
       if (!this.#executions.has(id) && !this.#inherited.has(id)) continue;
       this.#executions.abort(id, new Error("The effect was given up: the others of its group are done."), cancelGraceMs);
       may = false;
@@ -608,43 +598,11 @@ export class Driver {
   #startExecutions(resting: boolean): Blocked | undefined | Promise<Blocked | "recorded" | undefined> {
     // What closed them may have been a moment or a message as well as an outcome.
     this.#executions.dropClosed(this.#state.open);
-    const due: OpenEffect[] = [];
-    let external = this.#owing;
-    const windsUp = isWindingUp(this.#state);
-    for (const effect of this.#state.open.values()) {
-      const { id, type } = effect;
-      if (effect.phase !== "executing" && !wantsChildren(effect)) continue;
-      if (this.#executions.has(id) || isDecidedFor(this.#state, effect, this.#inherited)) continue;
-      const definition = this.#needs.definition(type);
-      if (startsChildren(type)) {
-        const missing = this.#needs.missing(type, payloadOf(effect));
-        if (windsUp) {
-          if (effect.phase === "executing") this.#executions.settle(id, notBegun);
-        } else if (missing) return resting ? undefined : missing;
-        // Starting a child again finds the one that was started, so it is simply begun anew.
-        else if (!resting || effect.phase === "executing") due.push(effect);
-      } else if (windsUp) {
-        const wasUnderWay = this.#inherited.delete(id);
-        if (effect.parting && definition && !wasUnderWay) {
-          due.push(effect);
-          external ||= this.#isExternal(effect);
-        } else this.#executions.settle(id, wasUnderWay ? interrupted(definition, effect) : notBegun);
-      } else if (!definition && !isBuiltIn(type)) {
-        return resting ? undefined : this.#needs.unknownEffect(type);
-      } else if (definition?.transactional && !this.#host.store.transact) {
-        return resting ? undefined : this.#needs.noTransactions(type);
-      } else if (this.#inherited.has(id) && definition) {
-        if (resting) continue;
-        this.#inherited.delete(id);
-        this.#executions.settle(id, interrupted(definition, effect));
-      } else {
-        due.push(effect);
-        external ||= this.#isExternal(effect);
-      }
-    }
-    if (this.#executions.hasSettled || due.length === 0) return undefined;
-    if (!external) return this.#begin(due);
-    return this.#barrier().then(() => this.#begin(due));
+    const due = dueEffects(this.#state, this.#needs, this.#executions, this.#inherited, resting);
+    if (!due || "code" in due) return due;
+    if (this.#executions.hasSettled || due.effects.length === 0) return undefined;
+    if (!due.areExternal && !this.#owing) return this.#begin(due.effects);
+    return this.#barrier().then(() => this.#begin(due.effects));
   }
 
   /** Before anything leaves the process: all is durable, and the run is surely still ours (D2). */
@@ -698,23 +656,8 @@ export class Driver {
     };
   }
 
-  /** Whether its handler may touch the world. */
-  #isExternal(effect: OpenEffect): boolean {
-    const definition = this.#needs.definition(effect.type);
-    return definition !== undefined && !isSpeculative(definition, () => payloadOf(effect));
-  }
-
   #checkWhole(): void {
     if (this.#writer.broken) throw this.#writer.broken.error;
-  }
-
-  /** A backoff is over and the code for the next attempt is not here: the run is blocked before the attempt is recorded. */
-  #unknownRetry(): Blocked | undefined {
-    for (const { phase, retryAt, type } of this.#state.open.values()) {
-      if (phase !== "backing_off" || (retryAt as number) > this.#host.now() || isWindingUp(this.#state)) continue;
-      if (!isBuiltIn(type) && !this.#needs.definition(type)) return this.#needs.unknownEffect(type);
-    }
-    return undefined;
   }
 
   /** Records the next outcome that came in. Answers whether there was one. */
@@ -724,7 +667,7 @@ export class Driver {
     const effect = this.#state.open.get(next.id);
     // Closed meanwhile, by a faster member of an `any` or by the end of the run.
     if (!effect || !awaitsOutcome(effect)) return true;
-    if (this.#isExternal(effect)) this.#owing = true;
+    if (this.#needs.isExternal(effect)) this.#owing = true;
     try {
       this.#recordOutcome(effect, next.outcome);
       for (const child of next.children) this.#writer.start(child);
@@ -803,9 +746,4 @@ function awaitsOutcome({ phase, window, type, wait }: OpenEffect): boolean {
     (window !== undefined && phase === "joining") ||
     (type === "join" && wait !== undefined && phase === "parked")
   );
-}
-
-/** Whether an effect need not be begun any more: its group is decided. One that may have happened is still found out about. */
-function isDecidedFor(state: RunState, effect: OpenEffect, inherited: ReadonlySet<string>): boolean {
-  return !inherited.has(effect.id) && isDecided(state, effect);
 }

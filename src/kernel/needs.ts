@@ -1,11 +1,11 @@
 /** What a run needs of the code in this process: its workflow, its effects, its children's workflows. What is missing blocks it (L7). */
 import { childWorkflowOf, startsChildren } from "./child.ts";
 import type { DriveHost } from "./drive-host.ts";
-import type { EffectDefinition } from "./effect.ts";
+import { type EffectDefinition, isSpeculative } from "./effect.ts";
 import { AbstractRuntimeError, nearest } from "./errors.ts";
 import type { Misfit } from "./migrate.ts";
 import { builtInEffects } from "./plan.ts";
-import type { RunState } from "./run.ts";
+import { isWindingUp, type OpenEffect, payloadOf, type RunState } from "./run.ts";
 import type { Blocked } from "./transition.ts";
 import type { Workflow } from "./workflow.ts";
 
@@ -24,6 +24,26 @@ export class Needs {
 
   definition(type: string): EffectDefinition | undefined {
     return this.workflow && this.#host.effect(type, this.workflow);
+  }
+
+  /** Whether its handler may touch the world. */
+  isExternal(effect: OpenEffect): boolean {
+    const definition = this.definition(effect.type);
+    return definition !== undefined && !isSpeculative(definition, () => payloadOf(effect));
+  }
+
+  /** A backoff is over and the code for the next attempt is not here: the run is blocked before the attempt is recorded. */
+  unknownRetry(state: RunState, now: number): Blocked | undefined {
+    for (const { phase, retryAt, type } of state.open.values()) {
+      if (phase !== "backing_off" || (retryAt as number) > now || isWindingUp(state)) continue;
+      if (!isBuiltIn(type) && !this.definition(type)) return this.unknownEffect(type);
+    }
+    return undefined;
+  }
+
+  /** Whether the store has transactions for handlers. */
+  get hasTransactions(): boolean {
+    return this.#host.store.transact !== undefined;
   }
 
   /** What a request needs and this process does not have, members included: a handler, or the workflow of a child. */
@@ -46,7 +66,7 @@ export class Needs {
     if (isBuiltIn(type)) return undefined;
     const definition = this.definition(type);
     if (!definition) return this.unknownEffect(type);
-    return definition.transactional && !this.#host.store.transact ? this.noTransactions(type) : undefined;
+    return definition.transactional && !this.hasTransactions ? this.noTransactions(type) : undefined;
   }
 
   /** The run began elsewhere, or its effect was another one then: `createRuntime` refuses such code over such a store. */

@@ -27,8 +27,8 @@ const planted: readonly Planted[] = [
   {
     name: "commit order swapped: an effect begins, and then its intent is made durable",
     file: "kernel/drive.ts",
-    find: "return this.#barrier().then(() => this.#begin(due));",
-    replace: "this.#begin(due); return this.#barrier().then(() => undefined);",
+    find: "return this.#barrier().then(() => this.#begin(due.effects));",
+    replace: "this.#begin(due.effects); return this.#barrier().then(() => undefined);",
     code: "letter",
     invariants: ["effects-keep-their-kind"],
   },
