@@ -20,7 +20,7 @@ import { Executions } from "./executions.ts";
 import { restoreRun } from "./fold.ts";
 import { Inbox } from "./inbox.ts";
 import { DriveTrace, endingOf } from "./instrument.ts";
-import { cloneJson, equalJson, isObject, type Json } from "./json.ts";
+import { equalJson, isObject, type Json } from "./json.ts";
 import { migration, type Misfit, nodeMisfit } from "./migrate.ts";
 import { Needs } from "./needs.ts";
 import type { StepPlan } from "./plan.ts";
@@ -49,6 +49,7 @@ import { transact, type Transacting } from "./transact.ts";
 import { nextMoment, soonest, type Timing } from "./soon.ts";
 import { Turns } from "./turns.ts";
 import { dueEffects } from "./due-effects.ts";
+import { undoRequest } from "./undo.ts";
 
 export interface DriveResult {
   state: RunState;
@@ -561,18 +562,8 @@ export class Driver {
   #undo(entry: Undoable): Blocked | undefined {
     const { workflow } = this.#needs;
     if (!workflow) return this.#needs.unknownWorkflow();
-    const definition = this.#host.effect(entry.type, workflow);
-    if (!definition) return this.#needs.unknownEffect(entry.type);
-    let request: Parameters<typeof undoDrafts>[1];
-    try {
-      if (!definition.undo) throw new Error(`effect "${entry.type}" does not say any more how it is undone`);
-      request = definition.undo({ payload: cloneJson(entry.payload), result: cloneJson(entry.result) });
-      if (typeof request?.type !== "string") throw new Error(`the undo of effect "${entry.type}" did not return an effect`);
-      const missing = this.#needs.missing(request.type, request.payload);
-      if (missing) return missing;
-    } catch (error) {
-      request = { error: errorData(error) };
-    }
+    const { blocked, request } = undoRequest(entry, this.#needs);
+    if (blocked) return blocked;
     const { vars } = this.#state;
     const context = { ...this.#place(workflow), node: entry.node, places: new Map(), vars };
     try {
