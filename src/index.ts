@@ -48,7 +48,8 @@ export { schemaProblem } from "./runtime/schema-problem.ts";
 export { overBudget } from "./kernel/budget.ts";
 export type { Budget, BudgetUse, OverBudget, ScopedBudget } from "./kernel/budget.ts";
 export type { Spend } from "./kernel/spend.ts";
-export { declareEffect, defineEffect, definite, isWaitRequest, permanent, wait } from "./kernel/effect.ts";
+export { declareEffect, defineEffect, definite, permanent } from "./kernel/effect.ts";
+export { isWaitRequest, wait } from "./kernel/wait-request.ts";
 export type {
   AnyEffect,
   DefinedEffect,
@@ -58,9 +59,8 @@ export type {
   Logger,
   OnUncertain,
   StreamPart,
-  WaitOptions,
-  WaitRequest,
 } from "./kernel/effect.ts";
+export type { WaitOptions, WaitRequest } from "./kernel/wait-request.ts";
 export type { Backoff, PolicyOptions } from "./kernel/policy.ts";
 
 // Running

@@ -9,7 +9,8 @@
  * B4. An answer that raises a budget does so in the commit that takes it, and so exactly once. A counter holds what was used less what it
  *     was raised by; `raised.NAME` holds that alone, for people.
  */
-import { definite, permanent, type WaitRequest, wait } from "./effect.ts";
+import { definite, permanent } from "./effect.ts";
+import { type WaitRequest, wait } from "./wait-request.ts";
 import { AbstractRuntimeError, isError } from "./errors.ts";
 import { isObject, type Json, type JsonObject } from "./json.ts";
 import type { Mail } from "./message.ts";

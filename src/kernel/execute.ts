@@ -13,12 +13,12 @@ import {
   isDefinite,
   isRetryable,
   isSpeculative,
-  isWaitRequest,
   type Logger,
   permanent,
   retryAfterOf,
   type StreamPart,
 } from "./effect.ts";
+import { isWaitRequest } from "./wait-request.ts";
 import { AbstractRuntimeError, errorData, isError } from "./errors.ts";
 import { HandlerArtifacts } from "./handler-artifacts.ts";
 import { endingOfAttempt, type Traced, type TraceHeaders } from "./instrument.ts";

@@ -2,16 +2,8 @@
 import { create } from "mutative";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import {
-  defineEffect,
-  definite,
-  type EffectDefinition,
-  isDefinite,
-  isRetryable,
-  isWaitRequest,
-  permanent,
-  wait,
-} from "../../src/kernel/effect.ts";
+import { defineEffect, definite, type EffectDefinition, isDefinite, isRetryable, permanent } from "../../src/kernel/effect.ts";
+import { isWaitRequest, wait } from "../../src/kernel/wait-request.ts";
 import { all, any, askUser, complete, fail, goto, sleep, subworkflow, waitEvent, waitUntil } from "../../src/kernel/plan.ts";
 import { readPlan } from "../../src/kernel/read-plan.ts";
 import { defaultPolicy } from "../../src/kernel/policy.ts";

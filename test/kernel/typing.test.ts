@@ -2,7 +2,8 @@
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import { describe, expect, expectTypeOf, test } from "vitest";
 import { z } from "zod";
-import { defineEffect, definite, type EffectContext, permanent, type WaitRequest, wait } from "../../src/kernel/effect.ts";
+import { defineEffect, definite, type EffectContext, permanent } from "../../src/kernel/effect.ts";
+import { type WaitRequest, wait } from "../../src/kernel/wait-request.ts";
 import type { Json } from "../../src/kernel/json.ts";
 import {
   all,

@@ -2,7 +2,8 @@
  * Handlers, made slow and watched. Each call takes virtual time before and after the real handler, so that crashes and freezes meet
  * it in the middle; what is called, when, by whom and how it ended is logged and checked.
  */
-import { type EffectContext, type EffectDefinition, isDefinite, isSpeculative, isWaitRequest } from "../../kernel/effect.ts";
+import { type EffectContext, type EffectDefinition, isDefinite, isSpeculative } from "../../kernel/effect.ts";
+import { isWaitRequest } from "../../kernel/wait-request.ts";
 import type { Json } from "../../kernel/json.ts";
 import type { SimulatedProcess, VirtualTime } from "./clock.ts";
 import type { Observer } from "./observer.ts";
