@@ -91,7 +91,7 @@ export type { Run } from "./runtime/view.ts";
 export type { Cursor, WatchItem } from "./runtime/watch.ts";
 
 // Runs and their ledgers
-export type { OpenWait, RunRow, RunStatus, WaitReason, WaitState } from "./kernel/run.ts";
+export type { OpenWait, RunRow, RunStatus, WaitAnswer, WaitReason, WaitState } from "./kernel/run.ts";
 export type { Header, LedgerRecord, RecordKind, StoredRecord } from "./kernel/record.ts";
 export { parseJson, toJson } from "./kernel/json.ts";
 export type { Json, JsonObject } from "./kernel/json.ts";

@@ -14,6 +14,7 @@ import { builtInEffects, type Effect, request, type WaitPlanOptions } from "./pl
 import { type Policy, type PolicyOptions, readPolicy } from "./policy.ts";
 import type { Anything, JsonCheck, Requested } from "./typing.ts";
 import type { WaitRequest } from "./wait-request.ts";
+import type { WaitAnswer } from "./run.ts";
 
 /**
  * Defines an effect. The value it returns requests the effect: `charge(payload)` is a member for `all` or `any`,
@@ -234,9 +235,7 @@ export interface EffectContext {
   /** Whether an earlier attempt may have happened: look it up under `idempotencyKey` first. */
   readonly uncertain: boolean;
   /** What was delivered to the waits `{ again: true }` that this handler returned before, in order. */
-  readonly answers: readonly Json[];
-  /** Of each of these: the key of the wait that it was for, and who gave it. */
-  readonly answered: readonly { readonly waitKey: string; readonly actorId?: string }[];
+  readonly answers: readonly Readonly<WaitAnswer>[];
   /** The wait `{ again: true }` that was returned last has passed its deadline. */
   readonly timedOut: boolean;
   /** The `details` of the wait `{ again: true }` that was returned last: what the handler left to itself. */

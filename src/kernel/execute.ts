@@ -23,7 +23,7 @@ import { AbstractRuntimeError, errorData, isError } from "./errors.ts";
 import { HandlerArtifacts } from "./handler-artifacts.ts";
 import { endingOfAttempt, type Traced, type TraceHeaders } from "./instrument.ts";
 import { cloneJson, type Json, type JsonObject, toJson } from "./json.ts";
-import { type OpenEffect, payloadOf, type RunState } from "./run.ts";
+import { type OpenEffect, payloadOf, type RunState, type WaitAnswer } from "./run.ts";
 import { counted, type Outcome } from "./step.ts";
 import type { Store } from "./store.ts";
 import type { EffectStream, Streams } from "./stream.ts";
@@ -109,8 +109,7 @@ class Attempt implements EffectContext {
   readonly tries: number;
   readonly idempotencyKey: string;
   readonly uncertain: boolean;
-  readonly answers: readonly Json[];
-  readonly answered: readonly { readonly waitKey: string; readonly actorId?: string }[];
+  readonly answers: readonly WaitAnswer[];
   readonly timedOut: boolean;
   readonly waited?: Json;
   readonly cancelled: boolean;
@@ -168,8 +167,7 @@ class Attempt implements EffectContext {
     this.tries = counted(effect);
     this.idempotencyKey = effect.key;
     this.uncertain = effect.uncertain === true;
-    this.answers = (effect.answers ?? []).map((answer) => cloneJson(answer));
-    this.answered = (effect.answered ?? []).map((how) => ({ ...how }));
+    this.answers = (effect.answers ?? []).map((answer) => ({ ...answer, payload: cloneJson(answer.payload) }));
     this.timedOut = effect.timedOut === true;
     if (effect.waited !== undefined) this.waited = cloneJson(effect.waited);
     this.cancelled = effect.parting === true;

@@ -11,7 +11,16 @@ import { AbstractRuntimeError, type ErrorData, isError } from "./errors.ts";
 import type { Json, JsonObject } from "./json.ts";
 import { applyPatch, type Owned, type Patch, setAt } from "./patch.ts";
 import { decodeNext, type Intent, type LedgerRecord } from "./record.ts";
-import { decodeState, fromPlain, isEnded, isWindingUp, type OpenEffect, payloadOf, type RunState } from "./run.ts";
+import {
+  decodeState,
+  fromPlain,
+  isEnded,
+  isWindingUp,
+  type OpenEffect,
+  payloadOf,
+  type RunState,
+  type WaitAnswer,
+} from "./run.ts";
 import type { Loaded } from "./transition.ts";
 import type { Store } from "./store.ts";
 
@@ -202,7 +211,7 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
         return backOff(effect, record.at);
       }
       if (outcome === "again") {
-        answered(effect, payload, { waitKey: key, ...(record.actorId === undefined ? {} : { actorId: record.actorId }) });
+        answered(effect, { payload, waitKey: key, ...(record.actorId === undefined ? {} : { actorId: record.actorId }) });
         return backOff(effect, record.at);
       }
       if (outcome === "member") return memberEnded(effect, record.data.index as number, result, error);
@@ -435,9 +444,8 @@ function memberEnded(effect: OpenEffect, index: number, result: Json | undefined
 }
 
 /** A wait of its handler's was answered. What it has asked for was not under way: the attempts so far count for nothing. */
-function answered(effect: OpenEffect, payload: Json, how: { waitKey: string; actorId?: string }): void {
-  effect.answers = [...(effect.answers ?? []), payload];
-  effect.answered = [...(effect.answered ?? []), how];
+function answered(effect: OpenEffect, answer: WaitAnswer): void {
+  effect.answers = [...(effect.answers ?? []), answer];
   effect.uncounted = effect.attempt;
   delete effect.interruptions;
   delete effect.timedOut;

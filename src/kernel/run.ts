@@ -41,6 +41,13 @@ export interface WaitState {
 
 export type Phase = "executing" | "backing_off" | "parked" | "joining" | "failed";
 
+/** What a wait `{ again: true }` of a handler was answered with, and by whom. */
+export interface WaitAnswer {
+  payload: Json;
+  waitKey: string;
+  actorId?: string;
+}
+
 /** An effect that was requested and has not ended. */
 export interface OpenEffect {
   id: string;
@@ -75,9 +82,7 @@ export interface OpenEffect {
   uncertain?: boolean;
   wait?: WaitState;
   /** What its handler's waits were answered with, in order, when it is called again. */
-  answers?: Json[];
-  /** Of each answer: the key of its wait, and who gave it. */
-  answered?: { waitKey: string; actorId?: string }[];
+  answers?: WaitAnswer[];
   /** The last of these waits has passed its deadline, or was cut short by a cancel. */
   timedOut?: true;
   parting?: true;

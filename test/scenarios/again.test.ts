@@ -32,7 +32,8 @@ function asking(run: (call: Call, signal: AbortSignal) => unknown, request: () =
   const calls: Call[] = [];
   const ask = defineEffect("ask", {
     policy: { maxAttempts: 2, backoff: { initialMs: 100, factor: 1, maxMs: 100, jitter: 0 } },
-    run: (_: unknown, { attempt, answers, timedOut, cancelled, uncertain, idempotencyKey: key, signal }): unknown => {
+    run: (_: unknown, { attempt, answers: given, timedOut, cancelled, uncertain, idempotencyKey: key, signal }): unknown => {
+      const answers = given.map(({ payload }) => payload);
       const call = { attempt, answers, timedOut, cancelled, uncertain, key };
       calls.push(call);
       return run(call, signal) as Json;

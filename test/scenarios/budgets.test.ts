@@ -258,7 +258,7 @@ scenario("a run that waits for a budget can be cancelled", async (world) => {
 scenario("what a handler asks once there is room is another question", async (world) => {
   const ask = defineEffect("ask", {
     run: async (_: unknown, { answers, budget }: EffectContext): Promise<unknown> => {
-      if (answers.length > 0) return answers[0];
+      if (answers.length > 0) return answers[0]?.payload;
       const over = await budget.reserve({ calls: 1 });
       return over ? overBudget(over) : wait({ reason: "user", prompt: "really?", again: true });
     },

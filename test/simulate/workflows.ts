@@ -159,7 +159,7 @@ const transfer = defineEffect("transfer", {
         timeoutMs: 60_000,
         onTimeout: "again",
       });
-    if ((answers[0] as { text: string }).text === "no") return "denied";
+    if ((answers[0] as { payload: { text?: string } }).payload.text === "no") return "denied";
     return timedOut ? "done" : wait({ reason: "job", again: true, timeoutMs: 5_000, onTimeout: "again", onCancel: "again" });
   },
 });

@@ -58,7 +58,7 @@ interface Details {
 /** The answer to the question that `questionWait` put, or undefined when this is the first call. */
 export function answerOf({ waited, answers, timedOut }: EffectContext): Again | undefined {
   const { mcp } = (waited ?? {}) as Partial<Details>;
-  const answer = answers.at(-1);
+  const answer = answers.at(-1)?.payload;
   if (mcp === undefined || answer === undefined || timedOut) return undefined;
   const { requests, requestState, isErrand } = mcp;
   const keys = Object.keys(requests);

@@ -2,7 +2,7 @@
  * Several layers may each wait for something in one tool call: an approval, a budget, the executor itself. A layer's waits have keys of
  * its own, and each layer sees only the answers to its own.
  */
-import type { EffectContext, Json } from "../../index.ts";
+import type { EffectContext } from "../../index.ts";
 
 /** The key of a wait that a layer returns from this attempt. It is to be one of a kind within the run, and short: people type it. */
 export function layerKey(layer: string, { idempotencyKey, attempt }: EffectContext): string {
@@ -10,21 +10,18 @@ export function layerKey(layer: string, { idempotencyKey, attempt }: EffectConte
 }
 
 /** What a layer's waits were answered with, in order. */
-export function layerAnswers(layer: string, { answers, answered }: EffectContext): { payload: Json; actorId?: string }[] {
-  return answered.flatMap(({ waitKey, actorId }, i) =>
-    isOf(layer, waitKey) ? [{ payload: answers[i] as Json, ...(actorId === undefined ? {} : { actorId }) }] : [],
-  );
+export function layerAnswers(layer: string, { answers }: Pick<EffectContext, "answers">): EffectContext["answers"] {
+  return answers.filter(({ waitKey }) => isOf(layer, waitKey));
 }
 
 /** The context for what a layer wraps: without the layer's answers, and without what its last wait said. */
 export function beneathLayer(layer: string, context: EffectContext): EffectContext {
-  const { answers, answered, timedOut, cancelled } = context;
-  if (!answered.some(({ waitKey }) => isOf(layer, waitKey))) return context;
-  const isOther = (_: unknown, i: number): boolean => !isOf(layer, answered[i]?.waitKey ?? "");
+  const { answers, timedOut, cancelled } = context;
+  const others = answers.filter(({ waitKey }) => !isOf(layer, waitKey));
+  if (others.length === answers.length) return context;
   // A deadline that has passed, or a cancel, is of a wait that came after all answers.
-  const isOwn = !timedOut && !cancelled && isOf(layer, answered.at(-1)?.waitKey ?? "");
-  const waited = isOwn ? undefined : context.waited;
-  return withMembers(context, { answers: answers.filter(isOther), answered: answered.filter(isOther), waited });
+  const isOwn = !timedOut && !cancelled && isOf(layer, answers.at(-1)?.waitKey ?? "");
+  return withMembers(context, { answers: others, waited: isOwn ? undefined : context.waited });
 }
 
 /** A context some of whose members are others. */

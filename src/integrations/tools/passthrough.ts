@@ -21,7 +21,7 @@ export function passthroughTools(options: PassthroughOptions = {}): ToolExecutor
     ...(tools === undefined ? {} : { tools: () => tools }),
     async execute(call, { answers }) {
       const answer = answers.at(-1);
-      if (answer !== undefined) return resultOf(call, answer as JsonObject);
+      if (answer) return resultOf(call, answer.payload as JsonObject);
       const { name, callId, arguments: given } = call;
       return wait({
         reason: "job",

@@ -198,7 +198,7 @@ test("the trace that a call belongs to goes along", async () => {
   await using tools = mcpTools({ name: "far", url: served.url });
   const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
   const signal = new AbortController().signal;
-  const context = { signal, answers: [], answered: [], clock: testClock(), traceHeaders: () => ({ traceparent }), progress() {} };
+  const context = { signal, answers: [], clock: testClock(), traceHeaders: () => ({ traceparent }), progress() {} };
   await tools.execute(call("echo", { said: "x" }), context as unknown as EffectContext);
   const sent = served.requests.map(({ body }) => JSON.parse(body)).find(({ method }) => method === "tools/call");
   expect(sent.params._meta.traceparent).toBe(traceparent);

@@ -128,7 +128,7 @@ describe("a tool that does not answer", () => {
 test("a call that was cut off by a crash is made again only if its tool only reads", async () => {
   using at = place();
   await using tools = mcpTools(at.stdio());
-  const interrupted = { uncertain: true, signal: new AbortController().signal, answers: [], answered: [], idempotencyKey: "k1" };
+  const interrupted = { uncertain: true, signal: new AbortController().signal, answers: [], idempotencyKey: "k1" };
   const context = { ...interrupted, clock: testClock(), traceHeaders: () => ({}), progress() {} } as unknown as EffectContext;
   // Nothing is known of the server yet, as after a restart.
   expect(tools.speculative(call("echo"))).toBeUndefined();
@@ -350,7 +350,7 @@ describe("the process of a server ends", () => {
   const program = (end: string): string => `
 import { mcpTools } from ${JSON.stringify(resolve("src/integrations/mcp/index.ts"))};
 const tools = mcpTools(JSON.parse(process.argv[2]));
-const context = { signal: new AbortController().signal, answers: [], answered: [], clock: { setTimer: () => ({ cancel() {} }) }, traceHeaders: () => ({}), progress() {} };
+const context = { signal: new AbortController().signal, answers: [], clock: { setTimer: () => ({ cancel() {} }) }, traceHeaders: () => ({}), progress() {} };
 const { output } = await tools.execute({ name: "pid", callId: "1", arguments: {} }, context);
 console.log(output);
 ${end}

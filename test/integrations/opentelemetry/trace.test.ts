@@ -362,7 +362,8 @@ test("each attempt has a span, and a request of its handler carries that span's 
 test("an effect that waits and is called again has a span in each drive, and a run is the child of the request given", async () => {
   await using telemetry = await startTelemetry();
   const approve = defineEffect("approve", {
-    run: (_: unknown, { answers }) => (answers.length === 0 ? wait({ reason: "user", again: true }) : { said: answers[0] }),
+    run: (_: unknown, { answers }) =>
+      answers.length === 0 ? wait({ reason: "user", again: true }) : { said: answers[0]?.payload },
   });
   const approving = defineWorkflow({
     id: "approving",

@@ -237,7 +237,7 @@ describe("an executor of one's own", () => {
     const executor: ToolExecutor = {
       async execute(asked, { tries, answers }) {
         seen.push([tries, answers.length]);
-        if (answers.length === 1) return toolSuccess(asked, answers[0] ?? null);
+        if (answers.length === 1) return toolSuccess(asked, answers[0]?.payload ?? null);
         if (tries < 3) throw definite(new Error("not yet"));
         return wait({ reason: "user", prompt: "What does it give?", again: true });
       },
