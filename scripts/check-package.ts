@@ -68,10 +68,11 @@ function useIt(tarball: string): void {
 
   // Every entry point can be imported without the optional packages.
   run(process.execPath, ["use.ts"], project);
-  // Whoever imports this one has the package that its options are types of.
-  const peer = "@aws-sdk/client-s3";
-  mkdirSync(join(project, "node_modules/@aws-sdk"));
-  symlinkSync(join(root, "node_modules", peer), join(project, "node_modules", peer), "junction");
+  // Whoever imports these has the packages that their options are types of.
+  for (const peer of ["@aws-sdk/client-s3", "@opentelemetry/api"]) {
+    mkdirSync(join(project, "node_modules", posix.dirname(peer)));
+    symlinkSync(join(root, "node_modules", peer), join(project, "node_modules", peer), "junction");
+  }
   const tsc = join(root, "node_modules/typescript/bin/tsc");
   const typeRoots = join(root, "node_modules/@types");
   const options = "--noEmit --strict --module nodenext --target es2024 --lib es2024,esnext.disposable --types node".split(" ");

@@ -1,8 +1,8 @@
 // What beginners get wrong: refused at the door, in a sentence that says what is wanted.
 import { expect, test } from "vitest";
-import { createRuntime } from "../../src/index.ts";
+import { complete, createRuntime, defineWorkflow } from "../../src/index.ts";
 import { createLocalRuntime, llmCall, llmEffect, type LlmClient, localLlm, remoteLlm } from "../../src/integrations/llm/index.ts";
-import { combineTools, localTools, toolEffect, withApproval } from "../../src/integrations/tools/index.ts";
+import { combineTools, localTools, toolCall, toolCalls, toolEffect, withApproval } from "../../src/integrations/tools/index.ts";
 import { memoryStore } from "../../src/stores/memory/index.ts";
 import { remoteTools, serveToolWorker, toolCallback } from "../../src/worker/index.ts";
 
@@ -74,4 +74,24 @@ test.each<[what: string, wrong: (...given: never[]) => unknown, said: RegExp]>([
 ])("%s", async (_, wrong, said) => {
   const refused = await (async () => wrong())().catch((error: unknown) => error);
   expect(refused).toMatchObject({ code: "INVALID_OPTION", message: expect.stringMatching(said) });
+});
+
+test("a misspelt name of a tool that somebody is to be asked about lets no tool run", async () => {
+  let ran = 0;
+  const asked = withApproval(localTools({ delete: { run: () => ran++ } }), { needsApproval: ["delte"] });
+  const flow = defineWorkflow({
+    id: "misspelt",
+    effects: [toolCall],
+    entry: "act",
+    nodes: {
+      act: () => toolCalls([{ name: "delete", callId: "1", arguments: {} }], { resultKey: "results", nextNode: "end" }),
+      end: ({ vars }) => complete({ results: vars.results }),
+    },
+  });
+  await using runtime = await createRuntime({ workflows: [flow], effects: [toolEffect(asked)], store: memoryStore() });
+  const { output } = await runtime.run(flow);
+  expect(output?.results).toMatchObject([
+    { success: false, error: { message: expect.stringMatching(/names "delte", which is no tool here.*Did you mean "delete"/) } },
+  ]);
+  expect(ran).toBe(0);
 });

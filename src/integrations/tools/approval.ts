@@ -6,7 +6,7 @@
  * A3. Changed arguments are checked as those of the model are; ones that do not fit are asked for again.
  */
 import { createHash } from "node:crypto";
-import { type EffectContext, type Json, type JsonObject, wait, type WaitRequest } from "../../index.ts";
+import { type EffectContext, type Json, type JsonObject, nearest, wait, type WaitRequest } from "../../index.ts";
 import { checkOptions, refuse } from "../options.ts";
 import type { ToolApproval, ToolCall } from "../tool-call.ts";
 import type { ListingExecutor, ToolExecutor } from "./executor.ts";
@@ -16,6 +16,18 @@ import { withArgumentsRead } from "./read-call.ts";
 export interface ApprovalOptions {
   /** Which calls somebody decides about: all of them, those of the tools named, or those that a function says. */
   needsApproval: true | readonly string[] | ((call: ToolCall) => boolean | PromiseLike<boolean>);
+}
+
+/** A misspelt name would let its tool run unasked. @throws INVALID_OPTION */
+async function checkNames(names: readonly string[], executor: ToolExecutor): Promise<void> {
+  const known = (await executor.tools?.())?.map(({ name }) => name);
+  const unknown = known && names.find((name) => !known.includes(name));
+  if (unknown === undefined) return;
+  refuse(
+    "needsApproval",
+    `withApproval({ needsApproval }) names "${unknown}", which is no tool here`,
+    nearest(unknown, known ?? []),
+  );
 }
 
 /**
@@ -34,7 +46,11 @@ export function withApproval(executor: ToolExecutor, options: ApprovalOptions): 
   if (needsApproval !== true && !Array.isArray(needsApproval) && typeof needsApproval !== "function")
     refuse("needsApproval", "needsApproval is true, a list of names, or a function of the call");
   const isAsked = async (call: ToolCall): Promise<boolean> => {
-    if (typeof needsApproval !== "function") return needsApproval === true || needsApproval.includes(call.name);
+    if (typeof needsApproval !== "function") {
+      if (needsApproval === true || needsApproval.includes(call.name)) return true;
+      await checkNames(needsApproval, executor);
+      return false;
+    }
     if (await executor.check?.(call)) return false;
     // A function that looks at arguments finds nothing in a broken text, and whoever carries the call out may find something.
     return typeof call.arguments === "string" || needsApproval(call);
