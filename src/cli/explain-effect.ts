@@ -159,7 +159,10 @@ function raiseOf({ budget, details }: Wait): string | undefined {
   return JSON.stringify({ raise: { [name]: needed } });
 }
 
-function answerCommands({ cli, run, file }: Facts, wait: Wait): string[] {
+function answerCommands({ cli, run, path, file }: Facts, wait: Wait): string[] {
+  // Whoever carries the job out is asked again: what it gives is nobody's to type.
+  if (wait.reason === "job" && wait.onTimeout === "again")
+    return [nextCommand(cli, "run", [path], { id: run.runId, wait: true })];
   const several = run.waits.filter(({ reason }) => reason === "user").length > 1;
   const answer = asksAboutUncertainty(wait)
     ? '{"retry":true}'

@@ -107,7 +107,7 @@ export const catalogue = {
   // Models
   LLM_UNAVAILABLE: entry<{ model: string; problem: string; status?: number }>(
     (f) => `model "${f.model}" did not answer${f.status === undefined ? "" : ` (${f.status})`}: ${f.problem}`,
-    () => "It is tried again as its policy says. Check that the provider can be reached, and its limits.",
+    () => "It is tried as often as its policy says. Check that the provider can be reached, and its limits.",
   ),
   LLM_REFUSED: entry<{ model: string; problem: string; status?: number }>(
     (f) => `the request to model "${f.model}" was refused${f.status === undefined ? "" : ` (${f.status})`}: ${f.problem}`,
@@ -115,7 +115,7 @@ export const catalogue = {
   ),
   LLM_OUTPUT_INVALID: entry<{ model: string; problem: string }>(
     (f) => `what model "${f.model}" gave cannot be used: ${f.problem}`,
-    () => "It is asked again as its policy says. Say more clearly what is wanted, or ask for less at once.",
+    () => "It is asked as often as its policy says. Say more clearly what is wanted, or ask for less at once.",
   ),
   LLM_MODEL_UNKNOWN: entry<{ model: string; known: readonly string[]; suggestion?: string }>(
     (f) => `this process has no model "${f.model}" (known: ${listed(f.known)})`,

@@ -72,3 +72,15 @@ test("an approval is asked for, answered wrongly, and answered", async () => {
   );
   expect((await line.ar("respond", "payment-1", "allow", "--file", file)).out).toContain('Run payment-1 completed.\n"paid"');
 });
+
+test("what an effect was given out of the vars is shown as where it stands, and not as null", async () => {
+  await line.ar("run", file, "--workflow", "riddle", "--id", "riddle-3", "--vars", '{"about":"snow","clues":["white","cold"]}');
+  expect((await line.ar("ledger", "riddle-3")).out).toMatch(
+    /effect_started +guess 1\/1 +\{"about":"snow","clues":"<vars\/clues>"\}/,
+  );
+});
+
+test("a job that is looked after by its handler goes on by itself", async () => {
+  const { out } = await line.ar("run", file, "--workflow", "polling", "--id", "polling-1");
+  expect(out).toMatch(/its handler is called again at .+\nNext: abstractruntime run .+handlers\.ts --id polling-1 --wait/);
+});

@@ -160,7 +160,21 @@ type Data<K extends LedgerRecord["kind"]> = Extract<LedgerRecord, { kind: K }>["
 
 function intentText(intent: Data<"effect_started">["intent"]): string | undefined {
   if (!intent) return undefined;
-  return intent.undoes === undefined ? short(intent.payload) : `undoes effect ${intent.undoes}: ${short(intent.payload)}`;
+  const payload = short(withPlaces(intent.payload, Array.isArray(intent.refs) ? intent.refs : []));
+  return intent.undoes === undefined ? payload : `undoes effect ${intent.undoes}: ${payload}`;
+}
+
+/** What stands in the vars is recorded by reference, and shown as where it stands there. */
+function withPlaces(payload: Json, refs: readonly { at: string; from: string; range?: [number, number] }[]): Json {
+  const root = structuredClone({ payload });
+  for (const { at, from, range } of refs) {
+    const path = ["payload", ...String(at).split("/").slice(1)].map((part) => part.replaceAll("~1", "/").replaceAll("~0", "~"));
+    const last = path.pop() as string;
+    const holder = path.reduce<Json | undefined>((value, part) => (value as JsonObject | null | undefined)?.[part], root);
+    if (typeof holder === "object" && holder !== null)
+      (holder as JsonObject)[last] = `<vars${from}${range ? ` ${range[0]} to ${range[1] - 1}` : ""}>`;
+  }
+  return root.payload;
 }
 
 function waitText(wait: Data<"parked">["wait"] | undefined): string {
