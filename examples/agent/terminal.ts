@@ -1,5 +1,4 @@
 // Follows a run in the terminal: what the model says while it says it, which tools it calls and what they answer, and questions.
-import { setTimeout } from "node:timers/promises";
 import { isCancel, select, text } from "@clack/prompts";
 import { isError, type Run, type Runtime } from "abstractruntime";
 import type { LlmResult } from "abstractruntime/llm";
@@ -40,11 +39,8 @@ export async function talk(runtime: Runtime, runId: string): Promise<void> {
 
 /** Answers the question of an effect, or says how. */
 async function answer(runtime: Runtime, runId: string, effectId: string): Promise<void> {
-  const question = async () => (await runtime.get(runId)).waits.find((wait) => wait.effectId === effectId);
-  if (!(await question())) return; // It was answered long ago.
-  await setTimeout(300); // An answer that came while nobody was here is being taken now.
-  const wait = await question();
-  if (!wait) return;
+  const wait = (await runtime.get(runId)).waits.find((one) => one.effectId === effectId);
+  if (!wait) return; // It was answered long ago.
   const payload = await decide(wait);
   if (payload === undefined) {
     console.log(`${wait.prompt} Answer in another terminal, now or in a month:`);
