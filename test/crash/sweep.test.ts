@@ -67,7 +67,7 @@ const places = storeKinds.flatMap((store) => names.map((workload) => [workload, 
 
 describe.each(places)("killed at any call of the store, %s on %s ends as if nothing had happened", (workload, store) => {
   // A sample for each store; that of the files is smaller, since theirs is the same logic.
-  const stride = full ? 1 : (workload === "approval" ? 7 : 13) * (store === "files" ? 2 : 1);
+  const stride = full ? 1 : (workload === "approval" ? 11 : 23) * (store === "files" ? 2 : 1);
   // The two halves run side by side: a process hardly uses more than one core.
   test.concurrent.each([
     ["before", false, 1],
@@ -106,7 +106,7 @@ const inside: [WorkloadName, CrashPoint][] = [
   ["retry", { effect: "fetch", event: "start", nth: 3 }],
 ];
 
-test.concurrent.each(inside.filter((_, i) => full || i % 3 === 0))(
+test.concurrent.each(inside.filter((_, i) => full || i % 5 === 0))(
   "killed inside an effect, %s ends as if nothing had happened: %o",
   async (workload, crash) => {
     expect(await crashAt("sqlite", workload, crash)).toBe(true);

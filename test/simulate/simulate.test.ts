@@ -15,7 +15,7 @@ describe("under faults, every promise holds", () => {
     test(
       `of workflow "${name}"`,
       async () => {
-        const count = (name === "random" ? 400 : name === "asking" ? 100 : 60) * factor;
+        const count = (name === "random" ? 250 : name === "asking" ? 100 : 60) * factor;
         const report = await simulate(code, { ...options, seeds: { from: 1, count } });
         expect(report.problem).toBeUndefined();
         expect(report.seeds).toBe(count);
