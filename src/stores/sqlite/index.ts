@@ -93,8 +93,12 @@ export async function sqliteStore(path: string, options: SqliteOptions = {}): Pr
     if (statSync(file, { throwIfNoEntry: false })?.isDirectory()) throw new Error("it is a directory, and not a file");
     database = new DatabaseSync(file, { timeout: blockingMs });
     const opened = database;
-    checkNode(opened, name);
-    await patiently(() => migrate(opened, name), name, busyTimeoutMs, clock);
+    // Others may be opening the file, too: whatever is asked of it may find it busy.
+    const prepare = (): void => {
+      checkNode(opened, name);
+      migrate(opened, name);
+    };
+    await patiently(prepare, name, busyTimeoutMs, clock);
     return new SqliteStore(database, file, name, clock, busyTimeoutMs);
   } catch (error) {
     database?.close();
