@@ -8,6 +8,7 @@ import { systemClock, systemIds } from "../src/kernel/clock.ts";
 import { Driver } from "../src/kernel/drive.ts";
 import type { DriveHost } from "../src/kernel/drive-host.ts";
 import { defaultLimits } from "../src/kernel/execute.ts";
+import { firstRestored } from "../src/kernel/fold.ts";
 import { encodeRecord } from "../src/kernel/record.ts";
 import { fileIn, type StoreName } from "./compare.ts";
 import { type Figure, median, spreadOf } from "./figure.ts";
@@ -105,7 +106,7 @@ async function turn(on: StoreName, steps: number, hashText?: (text: string) => s
   const begun = await beginRun(workflow, { runId: "bench", vars: { n: 0 }, now: Date.now() }, systemIds, defaultLimits);
   const creating = store.create([begun], "worker");
   const loaded = { row: begun.row, tail: [begun.record], mail: [], lease: { workerId: "worker", epoch: 1 }, now: Date.now() };
-  await new Driver(host, loaded, { state: begun.state, tailBytes: 0 }, creating).drive();
+  await new Driver(host, loaded, firstRestored(begun.state, begun.record), creating).drive();
   const ms = performance.now() - start;
   await store.close();
   remove(directory);

@@ -53,7 +53,7 @@ export async function model(settings: Settings): Promise<Figure[]> {
     ...chatFigures(
       `as well, each after an event`,
       talks,
-      "a turn is from sending the event to the next wait: the run is parked between them, and loaded anew",
+      "a turn is from sending the event to the next wait: the run is parked between them",
     ),
   ];
 }

@@ -17,7 +17,7 @@ import type { EffectDefinition } from "./effect.ts";
 import { AbstractRuntimeError, type ErrorData, errorData, isError } from "./errors.ts";
 import { isPromise } from "./execute.ts";
 import { Executions } from "./executions.ts";
-import { restoreRun } from "./fold.ts";
+import { type Restored, restoreRun } from "./fold.ts";
 import { Inbox } from "./inbox.ts";
 import { DriveTrace, endingOf } from "./instrument.ts";
 import { equalJson, isObject, type Json } from "./json.ts";
@@ -91,19 +91,14 @@ export class Driver {
   #lapses: number;
 
   /** @param created For a run that is being created in this turn: settles when it is durable. */
-  constructor(
-    host: DriveHost,
-    loaded: Loaded & { lease: Lease },
-    restored: { state: RunState; tailBytes: number },
-    created?: Promise<unknown>,
-  ) {
+  constructor(host: DriveHost, loaded: Loaded & { lease: Lease }, restored: Restored, created?: Promise<unknown>) {
     this.#host = host;
     this.#lease = loaded.lease;
     this.#lapses = host.leaseLapses();
     this.#needs = new Needs(host, restored.state);
     this.#trace =
       host.instrument && new DriveTrace(host.instrument, restored.state, [...(this.#needs.workflow?.effects.keys() ?? [])]);
-    this.#writer = new Writer(host, loaded, restored, created, this.#trace?.parent);
+    this.#writer = new Writer(host, loaded.lease, restored, created, this.#trace?.parent);
     const slotFreed = (): void => {
       this.#slotFreed = true;
       this.#wake?.();
@@ -121,6 +116,11 @@ export class Driver {
 
   get runId(): string {
     return this.#state.runId;
+  }
+
+  /** What another driver of this run, once it is parked, can go on from. */
+  get restored(): Restored {
+    return this.#writer.restored;
   }
 
   /** Effects that execute here now, and since when, for whoever asks what this process does. */

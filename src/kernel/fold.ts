@@ -9,8 +9,8 @@
 import { childKey } from "./child-id.ts";
 import { AbstractRuntimeError, type ErrorData, isError } from "./errors.ts";
 import type { Json, JsonObject } from "./json.ts";
-import { applyPatch, type Owned, type Patch, setAt } from "./patch.ts";
-import { decodeNext, type Intent, type LedgerRecord } from "./record.ts";
+import { applyPatch, copiedLength, type Owned, type Patch, setAt } from "./patch.ts";
+import { decodeNext, type Intent, type LedgerRecord, type StoredRecord } from "./record.ts";
 import {
   decodeState,
   fromPlain,
@@ -63,19 +63,42 @@ export function fold(state: RunState | undefined, record: LedgerRecord, folding:
   }
 }
 
+/** A state as a driver goes on from it, with the sizes of what it stands in, in characters. */
+export interface Restored {
+  state: RunState;
+  /** The newest one. Size and ordinal are 0 where there is none. */
+  checkpoint: { size: number; ordinal: number };
+  /** Of the records behind it. */
+  tailSize: number;
+  /** At least the size of the vars. */
+  varsBound: number;
+}
+
 /** Rebuilds a run's state from what the store holds. @throws RECORD_CORRUPT, FORMAT_NEWER, RangeError for a bad checkpoint. */
-export function restore(runId: string, loaded: Pick<Loaded, "checkpoint" | "tail">): { state: RunState; tailBytes: number } {
+export function restore(runId: string, loaded: Pick<Loaded, "checkpoint" | "tail">): Restored {
   let state = loaded.checkpoint ? decodeState(loaded.checkpoint.text) : undefined;
-  let tailBytes = 0;
+  const checkpoint = { size: loaded.checkpoint?.text.length ?? 0, ordinal: loaded.checkpoint?.ordinal ?? 0 };
+  let tailSize = 0;
+  let varsBound = checkpoint.size;
   const folding: Folding = { owned: new Set() };
   for (const stored of loaded.tail) {
     // As checkpoints, records are what was written, or the run does not go on with them.
     const record = decodeNext(runId, (state?.seq ?? -1) + 1, state?.head ?? null, stored);
     state = fold(state, record, folding);
-    tailBytes += stored.header.length + (stored.body?.length ?? 0);
+    tailSize += sizeOf(stored);
+    varsBound += sizeOf(stored) + copiedLength(stored.body ?? "");
   }
   if (!state) throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq: 0, problem: "it is missing" });
-  return { state, tailBytes };
+  return { state, checkpoint, tailSize, varsBound };
+}
+
+/** A run of which there is nothing but its first record. */
+export function firstRestored(state: RunState, record: StoredRecord): Restored {
+  return { state, checkpoint: { size: 0, ordinal: 0 }, tailSize: sizeOf(record), varsBound: sizeOf(record) };
+}
+
+function sizeOf({ header, body }: StoredRecord): number {
+  return header.length + (body?.length ?? 0);
 }
 
 /** A run that failed may be tried again; whatever else reaches it is noted. */
@@ -92,7 +115,7 @@ export async function restoreRun(
   loaded: Loaded,
   at = loaded.row.seq,
   isBad?: (error: unknown) => void,
-): Promise<ReturnType<typeof restore>> {
+): Promise<Restored> {
   const { runId } = loaded.row;
   try {
     return restore(runId, loaded);

@@ -39,6 +39,20 @@ export interface StoreStats {
   sizeBytes?: number;
 }
 
+export interface ClaimOptions {
+  limit: number;
+  runId?: string;
+  /** `known` of each load, by run. */
+  known?: (runId: string) => string | undefined;
+}
+
+export interface LoadOptions {
+  at?: number;
+  whole?: boolean;
+  /** The head of a state that the caller has: where the run still stands there, checkpoint and tail are left out. */
+  known?: string | undefined;
+}
+
 export interface Store {
   /** Names the store in messages, such as `sqlite:PATH`. */
   readonly name: string;
@@ -76,7 +90,7 @@ export interface Store {
    * loads them: higher priorities first, then those due longest. Limits of queues hold for the one named too. A run leased to the
    * same worker already is not given again.
    */
-  claim(worker: Capability, options: { limit: number; runId?: string }): Promise<Loaded[]>;
+  claim(worker: Capability, options: ClaimOptions): Promise<Loaded[]>;
 
   /**
    * Hands a lease back without a commit: ready again at once, or blocked; a run that failed is ready only if it has mail. Does nothing
@@ -115,7 +129,7 @@ export interface Store {
    *
    * @throws RECORDS_ARCHIVED when `at` stands before what is kept.
    */
-  load(runId: string, options?: { at?: number; whole?: boolean }): Promise<Loaded | undefined>;
+  load(runId: string, options?: LoadOptions): Promise<Loaded | undefined>;
 
   /** Records `[from, from + limit)` by seq. @throws RECORDS_ARCHIVED when the first of them was archived. */
   records(runId: string, from: number, limit: number): Promise<StoredRecord[]>;

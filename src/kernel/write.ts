@@ -9,13 +9,13 @@
 import { artifactIdsIn, mayRefer } from "./artifact.ts";
 import type { DriveHost } from "./drive-host.ts";
 import { AbstractRuntimeError, errorData } from "./errors.ts";
-import { fold } from "./fold.ts";
+import { fold, type Restored } from "./fold.ts";
 import { encodeRecord, type LedgerRecord, type RecordDraft, type StoredRecord } from "./record.ts";
 import { endMessage } from "./child.ts";
 import { encodeState, indexedOf, isEnded, openWait, type OpenWait, rowOf, type RunState, type WaitState } from "./run.ts";
 import { checkpointDue } from "./checkpoint.ts";
 import { copiedLength } from "./patch.ts";
-import type { CounterChange, Lease, Loaded, NewRun, Transition } from "./transition.ts";
+import type { CounterChange, Lease, NewRun, Transition } from "./transition.ts";
 import type { Mail, Message } from "./message.ts";
 import type { Scalar } from "./query.ts";
 
@@ -65,9 +65,8 @@ export class Writer {
 
   /** At least the size of the vars; made exact when it passes the limit. */
   #varsBound: number;
-  #bytesSinceCheckpoint: number;
-  #checkpointSize: number;
-  #checkpointOrdinal: number;
+  #sizeSinceCheckpoint: number;
+  #checkpoint: Restored["checkpoint"];
 
   /**
    * @param created For a run that is being created in this turn: settles when it is durable.
@@ -75,22 +74,20 @@ export class Writer {
    */
   constructor(
     host: DriveHost,
-    loaded: Loaded & { lease: Lease },
-    restored: { state: RunState; tailBytes: number },
+    lease: Lease,
+    { state, checkpoint, tailSize, varsBound }: Restored,
     created?: Promise<unknown>,
     trace?: string,
   ) {
     this.#host = host;
     this.#trace = trace;
-    this.#lease = loaded.lease;
-    this.#state = restored.state;
+    this.#lease = lease;
+    this.#state = state;
     this.#inFlight = created;
-    this.#sentSeq = restored.state.seq;
-    this.#checkpointSize = loaded.checkpoint?.text.length ?? 0;
-    this.#checkpointOrdinal = loaded.checkpoint?.ordinal ?? 0;
-    this.#bytesSinceCheckpoint = restored.tailBytes;
-    this.#varsBound = this.#checkpointSize + restored.tailBytes;
-    for (const { body } of loaded.tail) this.#varsBound += copiedLength(body as string);
+    this.#sentSeq = state.seq;
+    this.#checkpoint = checkpoint;
+    this.#sizeSinceCheckpoint = tailSize;
+    this.#varsBound = varsBound;
     this.#indexed = indexedOf(this.#state);
     this.#endSent = isEnded(this.#state);
     if (!this.#endSent) for (const { id, wait } of this.#state.open.values()) if (wait) this.#waits.set(id, wait);
@@ -98,6 +95,12 @@ export class Writer {
 
   get state(): RunState {
     return this.#state;
+  }
+
+  /** What another writer could go on from, once all is durable. */
+  get restored(): Restored {
+    const varsBound = this.#varsBound;
+    return { state: this.#state, checkpoint: this.#checkpoint, tailSize: this.#sizeSinceCheckpoint, varsBound };
   }
 
   get broken(): { error: unknown } | undefined {
@@ -319,19 +322,18 @@ export class Writer {
       mailSeen,
       ...(this.#counters.length > 0 ? { counters: this.#counters } : {}),
     };
-    this.#bytesSinceCheckpoint += this.#batchBytes;
+    this.#sizeSinceCheckpoint += this.#batchBytes;
     if (this.#archived) {
       const { before, base } = this.#archived;
       transition.dropBefore = before;
       transition.checkpoint = { seq: before - 1, ordinal: 0, text: base };
       this.#archived = undefined;
-    } else if (!isEnded(state) && checkpointDue(this.#bytesSinceCheckpoint, this.#checkpointSize)) {
-      this.#bytesSinceCheckpoint = 0;
+    } else if (!isEnded(state) && checkpointDue(this.#sizeSinceCheckpoint, this.#checkpoint.size)) {
+      this.#sizeSinceCheckpoint = 0;
       const text = this.#encodeState();
       if (text !== undefined) {
-        this.#checkpointOrdinal += 1;
-        this.#checkpointSize = text.length;
-        transition.checkpoint = { seq: state.seq, ordinal: this.#checkpointOrdinal, text };
+        this.#checkpoint = { size: text.length, ordinal: this.#checkpoint.ordinal + 1 };
+        transition.checkpoint = { seq: state.seq, ordinal: this.#checkpoint.ordinal, text };
       }
     }
     const records = this.#records;

@@ -99,7 +99,7 @@ export function readOptions(options: RuntimeOptions): Required<SchedulerOptions>
   const settings = typeof scheduler === "object" ? scheduler : {};
   checkOptions(settings, Object.keys(schedulerDefaults), "createRuntime({ scheduler })");
   checkOptions(options.limits ?? {}, Object.keys(defaultLimits), "createRuntime({ limits })");
-  const { effectConcurrency = {}, ...numbers } = settings;
+  const { effectConcurrency = {}, stateCacheSize, ...numbers } = settings;
   if (typeof effectConcurrency !== "object" || effectConcurrency === null)
     throw new AbstractRuntimeError("INVALID_OPTION", {
       option: "effectConcurrency",
@@ -110,6 +110,7 @@ export function readOptions(options: RuntimeOptions): Required<SchedulerOptions>
   checkQueues(options.queues);
   checkNumber("leaseMs", settings.leaseMs, leastLeaseMs);
   checkWhole("concurrency", settings.concurrency);
+  checkNumber("stateCacheSize", stateCacheSize, 0);
   return { ...schedulerDefaults, ...settings };
 }
 

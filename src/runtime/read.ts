@@ -4,14 +4,19 @@ import { restoreRun } from "../kernel/fold.ts";
 import type { Json } from "../kernel/json.ts";
 import type { RunState } from "../kernel/run.ts";
 import type { Loaded } from "../kernel/transition.ts";
-import type { Store } from "../kernel/store.ts";
+import type { LoadOptions, Store } from "../kernel/store.ts";
 import { rowOf } from "./runs-of.ts";
 
 /** @throws RUN_NOT_FOUND, RUN_PURGED */
-export async function loadRun(store: Store, runId: string, at?: number): Promise<Loaded> {
-  const loaded = await store.load(runId, at === undefined ? {} : { at });
+export async function loadRun(store: Store, runId: string, options: LoadOptions = {}): Promise<Loaded> {
+  const loaded = await store.load(runId, options);
   if (!loaded) throw await missing(store, runId);
   return loaded;
+}
+
+/** Whether a run was loaded without its state, which the caller said it had. */
+export function isBare({ checkpoint, tail }: Loaded): boolean {
+  return checkpoint === undefined && tail.length === 0;
 }
 
 /** Why a run is not there. */

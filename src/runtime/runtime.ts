@@ -32,7 +32,7 @@ import { GuardedInstrument } from "./guarded-instrument.ts";
 import { type Health, healthOf, lastErrors, stateOfStore } from "./health.ts";
 import { checkNumber, checkWhole, readOptions, readStart, type RuntimeOptions, type StartOptions } from "./options.ts";
 import { type RunPoint, stateAt } from "./time-travel/moments.ts";
-import { blockedError, isRetried, loadRun, missing, outcomeOf, stateOf } from "./read.ts";
+import { blockedError, isRetried, isBare, loadRun, missing, outcomeOf, stateOf } from "./read.ts";
 import { type Replay, type ReplayOptions, replayRun } from "./time-travel/replay.ts";
 import { archiveRuns, type Purged, type PurgeQuery, purgeRuns } from "./moving/retention.ts";
 import { Schedules } from "./schedules/schedules.ts";
@@ -843,7 +843,12 @@ export class Runtime implements AsyncDisposable {
 
   async #restored(runId: string): Promise<{ state: RunState; loaded: Loaded }> {
     this.#checkRunning();
-    const loaded = await loadRun(this.store, runId);
+    const { parked } = this.#scheduler;
+    const known = await loadRun(this.store, runId, { known: parked.headOf(runId) });
+    const state = parked.read(runId, known.row.head);
+    if (state) return { state, loaded: known };
+    // A driver took it meanwhile.
+    const loaded = isBare(known) ? await loadRun(this.store, runId) : known;
     return { state: await stateOf(this.store, loaded), loaded };
   }
 

@@ -6,11 +6,13 @@ import type { Timer } from "../kernel/clock.ts";
 import { Driver, type DriveResult } from "../kernel/drive.ts";
 import type { DriveHost } from "../kernel/drive-host.ts";
 import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
-import { restoreRun } from "../kernel/fold.ts";
+import { firstRestored, type Restored, restoreRun } from "../kernel/fold.ts";
 import type { Begun } from "../kernel/begin.ts";
-import type { RunRow, RunState } from "../kernel/run.ts";
+import type { RunRow } from "../kernel/run.ts";
 import type { Capability, Lease, Loaded } from "../kernel/transition.ts";
 import type { Counters } from "./health.ts";
+import { ParkedStates } from "./parked-states.ts";
+import { isBare, loadRun } from "./read.ts";
 import { runsOf } from "./runs-of.ts";
 import { within } from "./within.ts";
 
@@ -26,6 +28,11 @@ export interface SchedulerOptions {
   leaseMs?: number;
   /** Effects of a type that execute at the same time in this process, by type. Default: no limit. */
   effectConcurrency?: Readonly<Record<string, number>>;
+  /**
+   * Size of the states of parked runs that stay in memory, so that a long conversation goes on without being read again, in
+   * characters of JSON. The oldest give way. Default: 32 Mi; 0: none.
+   */
+  stateCacheSize?: number;
 }
 
 export const schedulerDefaults: Required<SchedulerOptions> = {
@@ -33,6 +40,7 @@ export const schedulerDefaults: Required<SchedulerOptions> = {
   concurrency: 100,
   leaseMs: 30_000,
   effectConcurrency: {},
+  stateCacheSize: 32 * 1024 * 1024,
 };
 
 /** How long the last calls of a runtime that stops may take, in milliseconds: a store that does not answer must not keep the process. */
@@ -66,6 +74,7 @@ export class Scheduler {
   /** A call failed that may have leased runs to this worker all the same. Nobody would drive them. */
   #adrift = false;
   readonly #report: Report;
+  readonly parked: ParkedStates;
   readonly counters: Counters = {
     looks: 0,
     claimed: 0,
@@ -115,6 +124,7 @@ export class Scheduler {
     this.#worker = worker;
     this.#options = options;
     this.#background = background;
+    this.parked = new ParkedStates(options.stateCacheSize);
   }
 
   /** A commit succeeded. */
@@ -250,7 +260,7 @@ export class Scheduler {
       const lease = { workerId: this.workerId, epoch: 1 };
       const loaded: Loaded = { row: begun.row, tail: [begun.record], mail: [], lease, now: this.now() };
       try {
-        return await this.#drive(loaded, undefined, { state: begun.state, created: creating });
+        return await this.#drive(loaded, undefined, { ...begun, created: creating });
       } finally {
         // Where the run could not be created, that is what the caller should hear of.
         await creating;
@@ -262,12 +272,12 @@ export class Scheduler {
   async #drive(
     loaded: Loaded,
     maxSteps?: number,
-    begun?: { state: RunState; created: Promise<unknown> },
+    begun?: Begun & { created: Promise<unknown> },
   ): Promise<DriveResult | undefined> {
     const lease = loaded.lease as Lease;
     const { runId } = loaded.row;
     try {
-      const restored = begun ? { state: begun.state, tailBytes: 0 } : await this.#restore(loaded, lease);
+      const restored = begun ? firstRestored(begun.state, begun.record) : await this.#restore(loaded, lease);
       if (!restored) return undefined;
       const driver = new Driver(this.#host, { ...loaded, lease }, restored, begun?.created);
       // Claimed while this was stopping: nothing of it begins.
@@ -276,6 +286,7 @@ export class Scheduler {
       this.#driving.set(runId, { driver, done });
       this.#newsTimer ??= this.#host.clock.setTimer(() => this.#keepReadingNews(), this.#options.pollMs);
       const result = await done;
+      if (result.end === "parked") this.parked.keep(driver.restored);
       this.#count(result);
       return result;
     } catch (error) {
@@ -339,7 +350,7 @@ export class Scheduler {
     // A worker that counts as dead would be given runs that any other may take from it again at once.
     if (!this.holdsLeases()) await this.renew();
     const sentAt = this.#host.clock.now();
-    const claimed = await this.#leasing(this.#host.store.claim(worker, options));
+    const claimed = await this.#leasing(this.#host.store.claim(worker, { ...options, known: this.parked.headOf }));
     for (const { now } of claimed) this.#told(now, sentAt);
     this.counters.claimed += claimed.length;
     return claimed;
@@ -387,9 +398,13 @@ export class Scheduler {
   }
 
   /** The state, rebuilt from the ledger when the checkpoint is bad. What cannot be rebuilt is set aside, alone (L7). */
-  async #restore(loaded: Loaded, lease: Lease): Promise<Awaited<ReturnType<typeof restoreRun>> | undefined> {
-    const { runId } = loaded.row;
+  async #restore(given: Loaded, lease: Lease): Promise<Restored | undefined> {
+    const { runId, head } = given.row;
+    const parked = this.parked.take(runId, head);
+    if (parked) return parked;
     try {
+      // It gave way while this was being claimed.
+      const loaded = isBare(given) ? await loadRun(this.#host.store, runId) : given;
       return await restoreRun(this.#host.store, loaded, loaded.row.seq, (error) =>
         this.#host.log.warn("a checkpoint cannot be read; the run is rebuilt from its ledger", { runId, error }),
       );

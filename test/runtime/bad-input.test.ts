@@ -255,6 +255,23 @@ describe("vars", () => {
       expect(run.error?.message).toMatch(/the vars of run .* the limit is 2000/);
     }
   });
+
+  test("also where most of them was there from the start", async () => {
+    const more = defineWorkflow({
+      id: "more",
+      entry: "a",
+      nodes: {
+        a: ({ vars }) => {
+          vars.more = "x".repeat(500);
+          return goto("b");
+        },
+        b: () => complete(),
+      },
+    });
+    const runtime = await open({ workflows: [more], limits: { varsBytes: 2_000 } });
+    const run = await runtime.run(more, { vars: { given: "x".repeat(1_700) } });
+    expect(run).toMatchObject({ status: "failed", error: { code: "TOO_LARGE" } });
+  });
 });
 
 describe("records and messages over their limits", () => {

@@ -15,7 +15,7 @@ export type RunPoint = number | Date | string;
 /** The run as it was at a point. @throws RUN_NOT_FOUND, SEQ_NOT_FOUND, BEFORE_START, RECORDS_ARCHIVED, INVALID_OPTION */
 export async function stateAt(store: Store, runId: string, point: RunPoint): Promise<RunState> {
   const seq = await seqOf(store, runId, point);
-  return stateOf(store, await loadRun(store, runId, seq), seq);
+  return stateOf(store, await loadRun(store, runId, { at: seq }), seq);
 }
 
 /** The seq of a point. @throws As `stateAt`. */

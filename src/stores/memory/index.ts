@@ -17,7 +17,7 @@ import type { CountBy, RunCount, RunPage, RunQuery } from "../../kernel/query.ts
 import type { Delivery, Mail, Message } from "../../kernel/message.ts";
 import type { RunCopy, Tombstone } from "../../kernel/moving.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
-import type { Store, StoreStats } from "../../kernel/store.ts";
+import type { ClaimOptions, LoadOptions, Store, StoreStats } from "../../kernel/store.ts";
 import type { StreamChunk, StreamFrom } from "../../kernel/stream.ts";
 import { type Applied, Group } from "../group.ts";
 import { Listeners } from "../listeners.ts";
@@ -112,9 +112,9 @@ export class MemoryStore implements Store {
     return this.#write((transaction) => messages.map((message) => transaction.deliver(message, limit)));
   }
 
-  claim(worker: Capability, options: { limit: number; runId?: string }): Promise<Loaded[]> {
+  claim(worker: Capability, options: ClaimOptions): Promise<Loaded[]> {
     return this.#write((transaction) =>
-      transaction.claim(worker, options).flatMap((runId) => this.#given(transaction, runId, worker)),
+      transaction.claim(worker, options).flatMap((runId) => this.#given(transaction, runId, worker, options.known?.(runId))),
     );
   }
 
@@ -150,7 +150,7 @@ export class MemoryStore implements Store {
     return this.#closing ? () => undefined : this.#listeners.add(heard);
   }
 
-  async load(runId: string, options: { at?: number; whole?: boolean } = {}): Promise<Loaded | undefined> {
+  async load(runId: string, options: LoadOptions = {}): Promise<Loaded | undefined> {
     this.#open();
     return this.#load(runId, options);
   }
@@ -288,9 +288,9 @@ export class MemoryStore implements Store {
   }
 
   /** A claimed run as its claimer gets it. One damaged run must not keep the others from being driven. */
-  #given(transaction: Transaction, runId: string, { workerId, fingerprint }: Capability): Loaded[] {
+  #given(transaction: Transaction, runId: string, { workerId, fingerprint }: Capability, known: string | undefined): Loaded[] {
     try {
-      return [this.#load(runId) as Loaded];
+      return [this.#load(runId, { known }) as Loaded];
     } catch (error) {
       if (!isError(error, "RECORD_CORRUPT")) throw error;
       const { epoch } = this.#contents.runs.get(runId) as Run;
@@ -300,7 +300,7 @@ export class MemoryStore implements Store {
     }
   }
 
-  #load(runId: string, options: { at?: number; whole?: boolean } = {}): Loaded | undefined {
+  #load(runId: string, options: LoadOptions = {}): Loaded | undefined {
     return this.#reader.load(runId, this.#clock.now(), options);
   }
 

@@ -5,7 +5,7 @@ import type { Capability, Loaded } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { CountBy, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
 import type { Mail } from "../../kernel/message.ts";
-import type { StoreStats } from "../../kernel/store.ts";
+import type { LoadOptions, StoreStats } from "../../kernel/store.ts";
 import { archivedError } from "../retention.ts";
 import { Slots, serves } from "../slots.ts";
 import { type Contents, copyRow, knows, mailBehind, type Run, yieldsTo } from "./contents.ts";
@@ -18,20 +18,17 @@ export class Reader {
     this.#contents = contents;
   }
 
-  load(
-    runId: string,
-    now: number,
-    { at = Number.POSITIVE_INFINITY, whole = false }: { at?: number; whole?: boolean },
-  ): Loaded | undefined {
+  load(runId: string, now: number, { at = Number.POSITIVE_INFINITY, whole = false, known }: LoadOptions): Loaded | undefined {
     const run = this.#contents.runs.get(runId);
     if (!run) return undefined;
-    const checkpoint = whole ? undefined : run.checkpoints.findLast(({ seq }) => seq <= at);
+    const isKnown = run.row.head === known;
+    const checkpoint = whole || isKnown ? undefined : run.checkpoints.findLast(({ seq }) => seq <= at);
     const { first } = run.records;
-    if (!checkpoint && at < first) throw archivedError(runId, at, first);
+    if (!checkpoint && !isKnown && at < first) throw archivedError(runId, at, first);
     return {
       row: copyRow(run.row),
       ...(checkpoint ? { checkpoint: { ...checkpoint } } : {}),
-      tail: run.records.slice(checkpoint ? checkpoint.seq + 1 : 0, at + 1),
+      tail: isKnown ? [] : run.records.slice(checkpoint ? checkpoint.seq + 1 : 0, at + 1),
       mail: mailBehind(run, 0),
       ...(run.holder === undefined ? {} : { lease: { workerId: run.holder, epoch: run.epoch } }),
       ...(first > 0 ? { archivedBefore: first } : {}),

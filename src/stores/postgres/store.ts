@@ -9,7 +9,7 @@ import type { CountBy, RunCount, RunPage, RunQuery } from "../../kernel/query.ts
 import type { Delivery, Mail, Message } from "../../kernel/message.ts";
 import type { RunCopy, Tombstone } from "../../kernel/moving.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
-import type { Store, StoreStats } from "../../kernel/store.ts";
+import type { ClaimOptions, LoadOptions, Store, StoreStats } from "../../kernel/store.ts";
 import type { StreamChunk, StreamFrom } from "../../kernel/stream.ts";
 import { Listeners } from "../listeners.ts";
 import type { Move, MoveUnderWay, Refusal } from "../moving.ts";
@@ -114,7 +114,7 @@ export class PostgresStore implements Store {
     return this.#write({ kind: "deliver", messages, limit });
   }
 
-  async claim(worker: Capability, options: { limit: number; runId?: string }): Promise<Loaded[]> {
+  async claim(worker: Capability, options: ClaimOptions): Promise<Loaded[]> {
     const claim = systemIds.id();
     const attempt = this.#inTurn(undefined, (client) => this.#leases.claim(client, worker, options, claim), worker.workerId);
     const { claimed, ready } = await attempt.catch((error) => {
@@ -126,7 +126,8 @@ export class PostgresStore implements Store {
     const given: Loaded[] = [];
     try {
       const runIds = claimed.map(({ runId }) => runId);
-      const found = await this.#read((client) => this.#reader.load(client, this.#clock?.now(), runIds));
+      const known = runIds.flatMap((runId) => options.known?.(runId) ?? []);
+      const found = await this.#read((client) => this.#reader.load(client, this.#clock?.now(), runIds, { known }));
       for (const one of found) {
         if ("loaded" in one) given.push(one.loaded);
         else {
@@ -183,8 +184,11 @@ export class PostgresStore implements Store {
     };
   }
 
-  async load(runId: string, options: { at?: number; whole?: boolean } = {}): Promise<Loaded | undefined> {
-    const [found] = await this.#read((client) => this.#reader.load(client, this.#clock?.now(), [runId], options));
+  async load(runId: string, { known, ...options }: LoadOptions = {}): Promise<Loaded | undefined> {
+    const heads = known === undefined ? [] : [known];
+    const [found] = await this.#read((client) =>
+      this.#reader.load(client, this.#clock?.now(), [runId], { ...options, known: heads }),
+    );
     if (found && "error" in found) throw found.error;
     return found?.loaded;
   }

@@ -21,7 +21,7 @@ import type { CountBy, RunCount, RunPage, RunQuery } from "../../kernel/query.ts
 import type { Delivery, Mail, Message } from "../../kernel/message.ts";
 import type { RunCopy, Tombstone } from "../../kernel/moving.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
-import type { Store, StoreStats } from "../../kernel/store.ts";
+import type { ClaimOptions, LoadOptions, Store, StoreStats } from "../../kernel/store.ts";
 import type { StreamChunk, StreamFrom } from "../../kernel/stream.ts";
 import { prepareDirectory } from "../directory.ts";
 import { type Applied, Group } from "../group.ts";
@@ -219,7 +219,7 @@ class SqliteStore implements Store {
     return this.#write((transaction) => messages.map((message) => transaction.mailbox.deliver(message, limit)));
   }
 
-  async claim(worker: Capability, options: { limit: number; runId?: string }): Promise<Loaded[]> {
+  async claim(worker: Capability, options: ClaimOptions): Promise<Loaded[]> {
     if (this.#closing) throw new AbstractRuntimeError("STORE_CLOSED", { store: this.name });
     // Nothing is awaited before the write: it keeps its place among the calls of this turn (Q1).
     const dead = this.#guarded(() => this.#deadWorkers(worker.workerId));
@@ -228,7 +228,7 @@ class SqliteStore implements Store {
     const given: Loaded[] = [];
     for (const one of claimed) {
       try {
-        const loaded = await this.load(one.runId);
+        const loaded = await this.load(one.runId, { known: options.known?.(one.runId) });
         if (loaded) given.push(loaded);
       } catch (error) {
         if (!isError(error, "RECORD_CORRUPT") && !isError(error, "STORE_CORRUPT")) {
@@ -285,7 +285,7 @@ class SqliteStore implements Store {
     };
   }
 
-  async load(runId: string, options: { at?: number; whole?: boolean } = {}): Promise<Loaded | undefined> {
+  async load(runId: string, options: LoadOptions = {}): Promise<Loaded | undefined> {
     return this.#read(() => this.#reader.load(runId, this.#clock.now(), options));
   }
 

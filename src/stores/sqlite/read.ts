@@ -1,4 +1,5 @@
 /** Everything the store answers without writing. */
+import type { LoadOptions } from "../../kernel/store.ts";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { parseJson } from "../../kernel/json.ts";
 import { type StoredRecord, sha256 } from "../../kernel/record.ts";
@@ -110,24 +111,26 @@ export class Reader {
   }
 
   /** @throws RECORD_CORRUPT */
-  load(runId: string, now: number, options: { at?: number; whole?: boolean }): Loaded | undefined {
+  load(runId: string, now: number, options: LoadOptions): Loaded | undefined {
     return intact(runId, 0, () => {
       const row = this.run(runId);
       return row && intact(runId, row.seq, () => this.#load(row, now, options));
     });
   }
 
-  #load(row: RunTableRow, now: number, { at, whole = false }: { at?: number; whole?: boolean }): Loaded {
+  #load(row: RunTableRow, now: number, { at, whole = false, known }: LoadOptions): Loaded {
     const base = row.run * seqBits;
     const last = base + Math.min(at ?? row.seq, row.seq);
-    const checkpoint = whole
-      ? undefined
-      : this.prepare("SELECT id, ordinal, state FROM checkpoints WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1").get(
-          base,
-          last,
-        );
+    const isKnown = row.head === known;
+    const checkpoint =
+      whole || isKnown
+        ? undefined
+        : this.prepare("SELECT id, ordinal, state FROM checkpoints WHERE id BETWEEN ? AND ? ORDER BY id DESC LIMIT 1").get(
+            base,
+            last,
+          );
     const first = base + (row.archived_before ?? 0);
-    if (!checkpoint && last < first) throw archivedError(row.run_id, last - base, first - base);
+    if (!checkpoint && !isKnown && last < first) throw archivedError(row.run_id, last - base, first - base);
     const from = checkpoint ? (checkpoint.id as number) + 1 : first;
     return {
       row: runRow(row),
@@ -140,7 +143,7 @@ export class Reader {
             },
           }
         : {}),
-      tail: this.#recordsBetween(base, from, last),
+      tail: isKnown ? [] : this.#recordsBetween(base, from, last),
       mail: this.mailOf(row, 0),
       ...(row.worker_id === null ? {} : { lease: { workerId: row.worker_id, epoch: row.epoch } }),
       ...(row.archived_before === null ? {} : { archivedBefore: row.archived_before }),

@@ -109,6 +109,19 @@ export const readingCases: Record<string, Case> = {
     same(await world.load(holder.runId, { at: 1_000 }), await world.load(holder.runId));
   },
 
+  async "load: of a run whose last record has the hash `known`, everything but checkpoint and tail"(world) {
+    const holder = await written(world);
+    const { head } = (await world.load(holder.runId)).row;
+    const { checkpoint: _, ...loaded } = await world.load(holder.runId);
+    same(await world.load(holder.runId, { known: head }), { ...loaded, tail: [] });
+    await world.store.commit([holder.next([goOn()], { release: true })]);
+    same(await world.load(holder.runId, { known: head }), await world.load(holder.runId));
+    const known = (runId: string) => (runId === holder.runId ? holder.state.head : undefined);
+    const [claimed] = await world.store.claim(await world.worker(), { limit: 1, runId: holder.runId, known });
+    same([claimed?.row.seq, claimed?.checkpoint, claimed?.tail], [holder.state.seq, undefined, []]);
+    assert.ok(claimed?.lease);
+  },
+
   async "records: gives those from `from`, at most `limit`, by seq"(world) {
     const { runId } = await written(world);
     const seqs = async (from: number, limit: number): Promise<number[]> => seqsOf(await world.store.records(runId, from, limit));

@@ -12,7 +12,7 @@ import { encodeState, indexedOf, openWaits, rowOf, type RunState, type WaitReaso
 import type { Capability, Lease, Loaded, NewRun, Transition } from "../../kernel/transition.ts";
 import type { Checkpoint } from "../../kernel/checkpoint.ts";
 import type { Message } from "../../kernel/message.ts";
-import type { Store } from "../../kernel/store.ts";
+import type { LoadOptions, Store } from "../../kernel/store.ts";
 import { defineWorkflow } from "../../kernel/workflow.ts";
 import type { TestClock } from "../clock.ts";
 import { testIds } from "../ids.ts";
@@ -102,7 +102,7 @@ export class World {
     return idsOf(await this.store.claim(await this.worker(options), { limit: 1_000 }));
   }
 
-  async load(runId: string, options?: { at?: number; whole?: boolean }): Promise<Loaded> {
+  async load(runId: string, options?: LoadOptions): Promise<Loaded> {
     const loaded = await this.store.load(runId, options);
     assert.ok(loaded, `there is no run ${runId}`);
     return loaded;
