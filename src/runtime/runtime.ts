@@ -603,14 +603,19 @@ export class Runtime implements AsyncDisposable {
     checkNumber("timeoutMs", options.timeoutMs, 0);
     const { clock } = this.#host;
     const deadline = options.timeoutMs === undefined ? Number.POSITIVE_INFINITY : clock.now() + options.timeoutMs;
+    let known: string | undefined;
     for (let waitMs = 20; ; waitMs = Math.min(1_000, waitMs * 2)) {
       const changed = this.#changes.of(runId);
       try {
         this.#checkRunning();
-        const loaded = await loadRun(this.store, runId);
+        // While it stands where it stood, its state is not read.
+        const loaded = await loadRun(this.store, runId, { known });
+        known = loaded.row.head;
         const isArriving = loaded.moving?.phase === "arriving";
-        if (isEnded(loaded.row) && !isRetried(loaded) && !isArriving)
-          return outcomeOf(await stateOf(this.store, loaded)) as Output;
+        if (isEnded(loaded.row) && !isRetried(loaded) && !isArriving) {
+          const whole = isBare(loaded) ? await loadRun(this.store, runId) : loaded;
+          return outcomeOf(await stateOf(this.store, whole)) as Output;
+        }
         if (loaded.moving?.phase === "left") throw new AbstractRuntimeError("RUN_MOVED", { runId, ...moveOf(loaded.moving) });
         if (loaded.blocked && (loaded.blocked.quarantine || loaded.blocked.fingerprint === this.#host.fingerprint))
           throw blockedError(runId, loaded);

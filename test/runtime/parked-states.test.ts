@@ -11,7 +11,7 @@ import {
 } from "../../src/index.ts";
 import type { Loaded } from "../../src/kernel/transition.ts";
 import { memoryStore } from "../../src/stores/memory/index.ts";
-import { testClock } from "../../src/testing/index.ts";
+import { type TestClock, testClock } from "../../src/testing/index.ts";
 
 /** Asks `vars.turns` times, and notes each answer behind a long text. */
 const chat = defineWorkflow({
@@ -31,6 +31,7 @@ const vars = { turns: 3, heard: [], text: "x".repeat(100 * kilobyte) };
 
 interface Place extends AsyncDisposable {
   runtime: Runtime;
+  clock: TestClock;
   /** What claims gave, in order. */
   claimed: Loaded[];
   answer(runId: string, text: string): Promise<void>;
@@ -57,7 +58,7 @@ async function open(store: Store, options: SchedulerOptions = {}): Promise<Place
     await runtime.respond(runId, text);
     await clock.advance(2_000);
   };
-  return { runtime, claimed, answer, [Symbol.asyncDispose]: () => runtime.stop() };
+  return { runtime, clock, claimed, answer, [Symbol.asyncDispose]: () => runtime.stop() };
 }
 
 function isBare({ checkpoint, tail }: Loaded): boolean {
@@ -93,6 +94,27 @@ test("a run that went on elsewhere is loaded as it stands there", async () => {
   await here.answer(runId, "three");
   expect(here.claimed.map(isBare)).toEqual([false, true]);
   expect((await here.runtime.get(runId)).output).toEqual({ heard: ["one", "two", "three"] });
+});
+
+test("who waits for a result reads the state when the run has moved, and not again and again", async () => {
+  const store = memoryStore();
+  await using here = await open(store, { stateCacheSize: 0 });
+  const { runId } = await here.runtime.run(chat, { vars: { ...vars, turns: 1 } });
+  const load = store.load.bind(store);
+  const read: boolean[] = [];
+  store.load = async (...args) => {
+    const loaded = await load(...args);
+    if (loaded) read.push(!isBare(loaded));
+    return loaded;
+  };
+  const result = here.runtime.result(runId);
+  await here.clock.advance(10_000);
+  expect(read.length).toBeGreaterThan(5);
+  expect(read.filter(Boolean)).toHaveLength(1);
+  await using elsewhere = await open(store);
+  await elsewhere.answer(runId, "one");
+  await here.clock.advance(2_000);
+  expect(await result).toEqual({ heard: ["one"] });
 });
 
 describe("the states kept", () => {
