@@ -1,5 +1,5 @@
 /** A run that grows old: whether its ten-thousandth step costs more than its tenth, and what loading a very old one takes. */
-import { askUser, createRuntime, defineEffect, defineWorkflow } from "abstractruntime";
+import { askUser, createRuntime, defineEffect, defineWorkflow, type Runtime, type Store } from "abstractruntime";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { DatabaseSync } from "node:sqlite";
 import { restore } from "../src/kernel/fold.ts";
@@ -33,6 +33,15 @@ function aging(effect: typeof add | typeof guess, steps: number) {
   });
 }
 
+type Kind = "speculative" | "barrier";
+
+const workflows = { speculative: aging(guess, old + window), barrier: aging(add, old + window) };
+
+/** Tells which of its steps write a checkpoint: they are kept apart. */
+export function watchAge(store: Store): void {
+  stamps.watch(store);
+}
+
 export async function age(settings: Settings): Promise<Figure[]> {
   const figures: Figure[] = [];
   for (const on of settings.stores) {
@@ -43,20 +52,19 @@ export async function age(settings: Settings): Promise<Figure[]> {
   return figures;
 }
 
-async function ageing(kind: "speculative" | "barrier", on: StoreName, rounds: number): Promise<Figure> {
-  const workflow = aging(kind === "barrier" ? add : guess, old + window);
+async function ageing(kind: Kind, on: StoreName, rounds: number): Promise<Figure> {
+  const workflow = workflows[kind];
   const young: number[] = [];
   const aged: number[] = [];
   const compared = await compare(on, rounds, {
     workflows: [workflow, settling],
     warmUp: async (runtime) => void (await runtime.run(settling, { vars: { n: 0 } })),
-    prepare: (store) => stamps.watch(store),
+    prepare: watchAge,
     phases: [
       async (runtime) => {
-        stamps.clear();
-        await runtime.run(workflow, { vars: { n: 0 } });
-        young.push(stamps.median(10, 10 + window));
-        aged.push(stamps.median(old - window / 2, old + window / 2));
+        const run = await grownOld(runtime, kind);
+        young.push(run.young);
+        aged.push(run.aged);
       },
     ],
     eachRaw: true,
@@ -77,6 +85,13 @@ async function ageing(kind: "speculative" | "barrier", on: StoreName, rounds: nu
     asked: on === "sqlite" ? [atMost(median(ratios), 1.2)] : undefined,
     note: `medians of ${window} steps: ${(median(young) * 1_000).toFixed(1)} us, then ${(median(aged) * 1_000).toFixed(1)} us`,
   };
+}
+
+/** Carries out such a run: milliseconds of one of its first steps, and of one of its last. */
+export async function grownOld(runtime: Runtime, kind: Kind): Promise<{ young: number; aged: number }> {
+  stamps.clear();
+  await runtime.run(workflows[kind], { vars: { n: 0 } });
+  return { young: stamps.median(10, 10 + window), aged: stamps.median(old - window / 2, old + window / 2) };
 }
 
 async function loading(settings: Settings): Promise<Figure> {

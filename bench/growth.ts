@@ -1,5 +1,5 @@
 /** A run whose vars grow by 2 KB a step, 500 times: whether late steps cost more than early ones, and what it leaves on disk. */
-import { complete, createRuntime, defineEffect, defineWorkflow } from "abstractruntime";
+import { complete, createRuntime, defineEffect, defineWorkflow, type Runtime, type Store } from "abstractruntime";
 import { randomBytes } from "node:crypto";
 import { compare, openStore, type StoreName, warmUps } from "./compare.ts";
 import { atMost, type Figure, median, spreadOf } from "./figure.ts";
@@ -14,7 +14,8 @@ const stamps = new Stamps();
 /** 2 KB that no compression or sharing makes smaller, one for each step. */
 const texts = Array.from({ length: steps }, () => randomBytes(1_024).toString("hex"));
 
-type Kind = "barrier" | "speculative" | "chat";
+/** How its steps come to be. */
+export type Kind = "barrier" | "speculative" | "chat";
 
 const log = defineEffect("log", { run: ({ count }: { count: number }) => count });
 const guess = defineEffect("guess", { speculative: true, run: ({ count }: { count: number }) => count });
@@ -63,6 +64,11 @@ const workflows = {
   }),
 };
 
+/** Tells which of its steps write a checkpoint: they are kept apart. */
+export function watchGrowth(store: Store): void {
+  stamps.watch(store);
+}
+
 export async function growth(settings: Settings): Promise<Figure[]> {
   const figures: Figure[] = [];
   for (const on of settings.stores) {
@@ -80,14 +86,13 @@ async function grow(kind: Kind, on: StoreName, rounds: number): Promise<Figure[]
   const compared = await compare(on, rounds, {
     workflows: [workflow, settling],
     warmUp: async (runtime) => void (await runtime.run(settling, { vars: { n: 0 } })),
-    prepare: (store) => stamps.watch(store),
+    prepare: watchGrowth,
     phases: [
       async (runtime) => {
-        stamps.clear();
-        await runtime.run(workflow, { vars: { items: [] } });
-        early.push(stamps.median(0, window));
-        late.push(stamps.median(steps - window, steps));
-        growths.push(late.at(-1)! / early.at(-1)!);
+        const run = await grown(runtime, kind);
+        early.push(run.early);
+        late.push(run.late);
+        growths.push(run.late / run.early);
         checkpoints.push(stamps.checkpointSteps());
       },
     ],
@@ -126,6 +131,13 @@ async function grow(kind: Kind, on: StoreName, rounds: number): Promise<Figure[]
     note: "raw: the final vars as JSON",
   });
   return figures;
+}
+
+/** Carries out such a run: milliseconds of one of its first steps, and of one of its last. */
+export async function grown(runtime: Runtime, kind: Kind): Promise<{ early: number; late: number }> {
+  stamps.clear();
+  await runtime.run(workflows[kind], { vars: { items: [] } });
+  return { early: stamps.median(0, window), late: stamps.median(steps - window, steps) };
 }
 
 /** Bytes that the run leaves in a new store. */

@@ -8,6 +8,8 @@ import { testClock } from "abstractruntime/testing";
 import { stored, World } from "../src/testing/contract/world.ts";
 import { newSchema, sqlOn, startServer } from "../test/stores/postgres-server.ts";
 import { atATime } from "./compare.ts";
+import { grownOld, watchAge } from "./age.ts";
+import { grown, watchGrowth } from "./growth.ts";
 import { atLeast, atMost, type Figure, median, spreadOf } from "./figure.ts";
 import { replay, traced } from "./postgres-raw.ts";
 import type { Settings } from "./settings.ts";
@@ -33,7 +35,12 @@ export async function postgres(settings: Settings): Promise<Figure[]> {
   const own = process.env.DATABASE_URL ? undefined : await startServer();
   const url = process.env.DATABASE_URL ?? (own?.url as string);
   try {
-    return [...(await concurrent(settings, url)), ...(await sequential(settings, url)), ...(await waiting(settings, url))];
+    return [
+      ...(await concurrent(settings, url)),
+      ...(await sequential(settings, url)),
+      ...(await growing(settings, url)),
+      ...(await waiting(settings, url)),
+    ];
   } finally {
     await own?.remove();
   }
@@ -126,6 +133,68 @@ async function sequential(settings: Settings, url: string): Promise<Figure[]> {
       note: "raw: the same rows, a statement for each commit, on one connection",
     },
   ];
+}
+
+/** One run that grows, and one that grows old: what their last steps take beside their first, and what the first leaves on disk. */
+async function growing(settings: Settings, url: string): Promise<Figure[]> {
+  const figures: Figure[] = [];
+  for (const kind of ["barrier", "speculative"] as const) {
+    const growths: [number, number][] = [];
+    const ages: [number, number][] = [];
+    const sizes: number[] = [];
+    for (let round = 0; round < settings.rounds(5); round++)
+      await inSchema(url, async (schema) => {
+        const store = await postgresStore({ connectionString: url, schema });
+        watchGrowth(store);
+        watchAge(store);
+        const runtime = await createRuntime({ workflows: [long], store });
+        await runtime.run(long, { vars: { n: 0 } });
+        const before = await bytesOf(schema, url);
+        const { early, late } = await grown(runtime, kind);
+        growths.push([early, late]);
+        sizes.push(((await bytesOf(schema, url)) - before) / 1e6);
+        const { young, aged } = await grownOld(runtime, kind);
+        ages.push([young, aged]);
+        await runtime.stop();
+      });
+    figures.push(
+      ratioFigure(`growth, ${kind} steps: last 50 of 500 / first 50`, growths, 1.3),
+      {
+        name: `growth, ${kind} steps: tables and indexes`,
+        on,
+        unit: "MB",
+        ours: median(sizes),
+        spread: spreadOf(sizes),
+        asked: [atMost(median(sizes), 4)],
+        note: "what they take more than before",
+      },
+      ratioFigure(`age, ${kind}: step 10,000 / step 10`, ages, 1.2),
+    );
+  }
+  return figures;
+}
+
+function ratioFigure(name: string, pairs: readonly [number, number][], most: number): Figure {
+  const ratios = pairs.map(([early, late]) => late / early);
+  const us = (i: 0 | 1): string => (median(pairs.map((pair) => pair[i])) * 1_000).toFixed(0);
+  const ours = median(ratios);
+  return {
+    name,
+    on,
+    unit: "times",
+    ours,
+    spread: spreadOf(ratios),
+    asked: [atMost(ours, most)],
+    note: `a step took ${us(0)} us, then ${us(1)} us`,
+  };
+}
+
+/** Of all tables of a schema, with their indexes and long values. */
+async function bytesOf(schema: string, url: string): Promise<number> {
+  const sql = `SELECT sum(pg_total_relation_size(c.oid))::bigint AS bytes FROM pg_class c
+    WHERE c.relnamespace = '${schema}'::regnamespace AND c.relkind = 'r'`;
+  const [row] = await sqlOn(sql, url);
+  return Number((row as { bytes: unknown }).bytes);
 }
 
 /** A million runs that wait: claiming those that are due, and steps beside them. */
