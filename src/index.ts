@@ -37,7 +37,8 @@ export type {
   StepPlan,
   WaitPlanOptions,
 } from "./kernel/plan.ts";
-export type { EffectRequest, Plan, Requested } from "./kernel/typing.ts";
+// EmptyOutput and Write have no use of their own: the declarations of whoever exports a workflow or a plan name them.
+export type { EffectRequest, EmptyOutput, Plan, Requested, Write } from "./kernel/typing.ts";
 
 // Schemas, as data
 export { jsonSchemaOf } from "./kernel/answer-schema.ts";

@@ -18,7 +18,7 @@ export async function spend<T>(
   actualOf: (result: T) => Spend = () => ({}),
 ): Promise<T | WaitRequest> {
   const { budget, clock, answers, waited, timedOut, cancelled } = context;
-  if (!budget.limited) return call();
+  if (budget.limits.length === 0) return call();
   const goesOn = answers.length > 0 || waited !== undefined || timedOut || cancelled;
   if (!goesOn) {
     // Of a budget of time, some must be left.

@@ -4,11 +4,13 @@
  *
  * B1. What a call may cost is reserved before it, in the store, all or none: together, those who share a budget never reserve more than
  *     is left of it. What it did cost replaces that in the commit which records the attempt's outcome.
- * B2. What was reserved and never settled stays counted: it may have been spent. So it is for an attempt that was cut off.
+ * B2. What was reserved and never settled stays counted: it may have been spent. So it is for an attempt that was cut off; of time, all
+ *     until its end is counted, where this process sees that.
  * B3. Amounts are counted in whole units, dollars in thousand millionths, so that sums are exact.
  * B4. An answer that raises a budget does so in the commit that takes it, and so exactly once. A counter holds what was used less what it
  *     was raised by; `raised.NAME` holds that alone, for people.
  */
+import type { Clock } from "./clock.ts";
 import { definite, permanent } from "./effect.ts";
 import { type WaitRequest, wait } from "./wait-request.ts";
 import { AbstractRuntimeError, isError } from "./errors.ts";
@@ -28,8 +30,8 @@ export interface ScopedBudget {
 
 /** What a handler does with the budgets of its run. */
 export interface Budget {
-  /** Whether the run has one, of its own or of a run that started it. Without one, nothing is counted. */
-  readonly limited: boolean;
+  /** What the budgets of the run limit, its own and those of runs that started it. Nothing else is counted. */
+  readonly limits: readonly (keyof Spend)[];
   /**
    * Reserves what a call may cost, in addition to what this attempt has reserved before. Where there is not so much left, nothing is
    * reserved, and the answer says what is missing: return `overBudget(it)`. Amounts that no budget limits are not counted.
@@ -84,24 +86,34 @@ export function forkedBudgets(scope: string, budgets: readonly ScopedBudget[]): 
 
 /** Of a run without a budget: costs nothing. */
 export const noBudget: Budget = Object.freeze({
-  limited: false,
+  limits: [],
   reserve: async () => undefined,
   settle: () => undefined,
 });
 
 /** The budgets of a run, as one attempt spends them. */
 export class AttemptBudget implements Budget {
-  readonly limited = true;
+  readonly limits: readonly (keyof Spend)[];
   readonly #budgets: readonly ScopedBudget[];
   readonly #store: Pick<Store, "reserve" | "counters">;
+  readonly #clock: Clock;
   readonly #checkAlive: () => void;
   readonly #reserved: Spend = {};
   #actual: Spend = {};
+  /** When time was reserved first. */
+  #since: number | undefined;
 
   /** @param checkAlive Throws once the attempt has ended: what it reserves then would never be settled. */
-  constructor(budgets: readonly ScopedBudget[], store: Pick<Store, "reserve" | "counters">, checkAlive: () => void) {
+  constructor(
+    budgets: readonly ScopedBudget[],
+    store: Pick<Store, "reserve" | "counters">,
+    clock: Clock,
+    checkAlive: () => void,
+  ) {
+    this.limits = amountNames.filter((name) => budgets.some(({ limits }) => limits[name] !== undefined));
     this.#budgets = budgets;
     this.#store = store;
+    this.#clock = clock;
     this.#checkAlive = checkAlive;
   }
 
@@ -121,6 +133,7 @@ export class AttemptBudget implements Budget {
       const refused = await this.#store.reserve(changes);
       if (refused) return await this.#over(refused);
       for (const name of amountNames) if (amounts[name]) this.#reserved[name] = (this.#reserved[name] ?? 0) + amounts[name];
+      if (amounts.wallMs) this.#since ??= this.#clock.now();
       return undefined;
     } catch (error) {
       // Nothing was called yet: the effect has certainly not happened.
@@ -134,6 +147,9 @@ export class AttemptBudget implements Budget {
 
   /** What makes the counters say what was spent (B1). */
   changes(): CounterChange[] {
+    // A call that hung until its attempt was given up has settled nothing, and what it took is known.
+    if (this.#since !== undefined && unitsOf("wallMs", this.#actual.wallMs) === undefined)
+      this.#actual.wallMs = Math.max(this.#reserved.wallMs ?? 0, this.#clock.now() - this.#since);
     return this.#budgets.flatMap(({ scope, limits }) =>
       amountNames.flatMap((name): CounterChange[] => {
         const actual = limits[name] === undefined ? undefined : unitsOf(name, this.#actual[name]);

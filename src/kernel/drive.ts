@@ -28,7 +28,18 @@ import { defaultPolicy } from "./policy.ts";
 import type { RecordDraft } from "./record.ts";
 import { RunArtifacts } from "./run-artifacts.ts";
 import { nodeError, type Ran, runNode } from "./run-node.ts";
-import { isEnded, isJoined, isWindingUp, type OpenEffect, payloadOf, type RunState, statusOf, type Undoable } from "./run.ts";
+import {
+  isEnded,
+  isJoined,
+  isLeftBehind,
+  isWindingUp,
+  type OpenEffect,
+  payloadOf,
+  type RunState,
+  statusOf,
+  type Undoable,
+  wantsCallOff,
+} from "./run.ts";
 import {
   dueDrafts,
   ending,
@@ -314,14 +325,18 @@ export class Driver {
 
   /**
    * Whether nothing of a group executes any more that must not be lost sight of. A member that may have done something is told to
-   * stop, and what it did is recorded first; one that is speculative, or has not been called, is dropped with the group.
+   * stop, and what it did is recorded first; one that is speculative, or has not been called, is dropped with the group. What is under
+   * way elsewhere is called off first.
    */
   #mayJoin(group: OpenEffect): boolean {
     let may = true;
     for (const effect of this.#state.open.values()) {
-      const { id, phase } = effect;
-      if (phase !== "executing" || !id.startsWith(`${group.id}.`) || !this.#needs.isExternal(effect)) continue;
-      if (!this.#executions.has(id) && !this.#inherited.has(id)) continue;
+      const { id, phase, leaves, parting } = effect;
+      if (!id.startsWith(`${group.id}.`)) continue;
+      const isCalledOff = parting || leaves || wantsCallOff(effect) ? isLeftBehind(this.#state, effect) : false;
+      if (isCalledOff && wantsCallOff(effect)) may = false;
+      if (phase !== "executing" || !(isCalledOff || this.#needs.isExternal(effect))) continue;
+      if (!isCalledOff && !this.#executions.has(id) && !this.#inherited.has(id)) continue;
       this.#executions.abort(id, new Error("The effect was given up: the others of its group are done."), cancelGraceMs);
       may = false;
     }
@@ -531,11 +546,12 @@ export class Driver {
   }
 
   /**
-   * Whether what is due is a node, to which only the workflow's code of the run's version leads. What is open is of the old version
-   * until it has ended, and so are the results that it writes.
+   * Whether what is due is a node, to which only the workflow's code of the run's version leads, or what a cancelled run calls off,
+   * which takes its code of any version. What is open is of the old version until it has ended, and so are the results that it writes.
    */
-  #needsCode(due: readonly RecordDraft[]): boolean {
-    return due[0]?.kind === "step" && (this.#outdated() || !this.#needs.workflow);
+  #needsCode([first]: readonly RecordDraft[]): boolean {
+    if (first?.kind === "effect_started" && isWindingUp(this.#state)) return !this.#needs.workflow;
+    return first?.kind === "step" && (this.#outdated() || !this.#needs.workflow);
   }
 
   /** Brings the run to this version of its workflow, or says why it has to wait for another one. */
@@ -600,11 +616,15 @@ export class Driver {
   async #barrier(): Promise<void> {
     await this.#flush();
     this.#owing = false;
-    if (this.#host.holdsLeases() && this.#host.leaseLapses() === this.#lapses) return;
+    if (this.#isHeld) return;
     // This process was away for longer than its lease. An empty commit tells whether somebody has taken the run.
     await this.#host.renewLeases();
     this.#lapses = this.#host.leaseLapses();
     await this.#writer.send({ release: false, mailSeen: this.#inbox.seen });
+  }
+
+  get #isHeld(): boolean {
+    return this.#host.holdsLeases() && this.#host.leaseLapses() === this.#lapses;
   }
 
   /** One that is transactional begins when the others have, and has the run to itself (D5). */
@@ -641,6 +661,9 @@ export class Driver {
       lookForMail: () => this.#lookForMail(),
       flush: () => this.#flush(),
       checkWhole: () => this.#checkWhole(),
+      get isHeld() {
+        return driver.#isHeld;
+      },
       record: (effect, outcome) => this.#recordOutcome(effect, outcome),
       handOver: () => this.#writer.handOver({ release: false, mailSeen: this.#inbox.seen }),
       cancelled: () => this.#cancelled(),

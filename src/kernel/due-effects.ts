@@ -3,7 +3,7 @@ import { startsChildren } from "./child.ts";
 import { interrupted } from "./execute.ts";
 import type { Executions } from "./executions.ts";
 import { isBuiltIn, type Needs } from "./needs.ts";
-import { isWindingUp, type OpenEffect, payloadOf, type RunState, wantsChildren } from "./run.ts";
+import { isLeftBehind, isWindingUp, type OpenEffect, payloadOf, type RunState, wantsChildren } from "./run.ts";
 import { isDecided, notBegun } from "./step.ts";
 import type { Blocked } from "./transition.ts";
 
@@ -32,7 +32,12 @@ export function dueEffects(
   for (const effect of state.open.values()) {
     const { id, type } = effect;
     if (effect.phase !== "executing" && !wantsChildren(effect)) continue;
-    if (executions.has(id) || isDecidedFor(state, effect, inherited)) continue;
+    if (executions.has(id)) continue;
+    if (isDecidedFor(state, effect, inherited)) {
+      // It is not begun any more, and called off.
+      if (effect.leaves && isLeftBehind(state, effect)) executions.settle(id, notBegun);
+      continue;
+    }
     const definition = needs.definition(type);
     if (startsChildren(type)) {
       const missing = needs.missing(type, payloadOf(effect));
@@ -47,6 +52,9 @@ export function dueEffects(
         effects.push(effect);
         areExternal ||= needs.isExternal(effect);
       } else executions.settle(id, wasUnderWay ? interrupted(definition, effect) : notBegun);
+    } else if (!definition && effect.parting) {
+      // The run goes on all the same.
+      executions.settle(id, notBegun);
     } else if (!definition && !isBuiltIn(type)) {
       return resting ? undefined : needs.unknownEffect(type);
     } else if (definition?.transactional && !needs.hasTransactions) {
@@ -57,7 +65,8 @@ export function dueEffects(
       executions.settle(id, interrupted(definition, effect));
     } else {
       effects.push(effect);
-      areExternal ||= needs.isExternal(effect);
+      // What calls off may be harmless itself; that something else has won is to be durable first.
+      areExternal ||= effect.parting === true || needs.isExternal(effect);
     }
   }
   return { effects, areExternal };
@@ -65,5 +74,5 @@ export function dueEffects(
 
 /** Whether an effect need not be begun any more: its group is decided. One that may have happened is still found out about. */
 function isDecidedFor(state: RunState, effect: OpenEffect, inherited: ReadonlySet<string>): boolean {
-  return !inherited.has(effect.id) && isDecided(state, effect);
+  return !effect.parting && !inherited.has(effect.id) && isDecided(state, effect);
 }

@@ -49,6 +49,7 @@ export function defineEffect<
       "exclusive",
       "transactional",
       "keepsShape",
+      "playedBack",
       "undo",
       "run",
       "title",
@@ -56,7 +57,7 @@ export function defineEffect<
     where,
   );
   const { input, output, onUncertain = "retry", speculative = false, exclusive, transactional = false } = definition;
-  const { keepsShape = false, undo, run, title } = definition;
+  const { keepsShape = false, playedBack, undo, run, title } = definition;
   if (typeof run !== "function") refuse("run", `${where} needs a run function`);
   if (!uncertainties.includes(onUncertain)) {
     refuse(
@@ -71,6 +72,8 @@ export function defineEffect<
     refuse("exclusive", `${where}: exclusive is a function of the payload`);
   if (typeof transactional !== "boolean") refuse("transactional", `${where}: transactional is true or false`);
   if (typeof keepsShape !== "boolean") refuse("keepsShape", `${where}: keepsShape is true or false`);
+  if (playedBack !== undefined && typeof playedBack !== "function")
+    refuse("playedBack", `${where}: playedBack is a function of a recorded result and a payload`);
   if (transactional && speculative) refuse("speculative", `${where}: an effect is transactional or speculative, not both`);
   if (transactional && definition.onUncertain !== undefined)
     refuse("onUncertain", `${where}: a transactional effect is never uncertain, so it has no onUncertain`);
@@ -92,6 +95,7 @@ export function defineEffect<
     exclusive: exclusive && ((payload) => excluding(exclusive, payload)),
     transactional,
     keepsShape,
+    playedBack: playedBack as EffectDefinition["playedBack"],
     undo: undo as EffectDefinition["undo"],
     run: run as EffectDefinition["run"],
     title,
@@ -170,6 +174,11 @@ export interface EffectOptions<Input, Payload, Given, Returned, Result> {
    */
   keepsShape?: boolean;
   /**
+   * For replays in which it is requested with another payload: what was recorded, as the result of this request. Say so where a result
+   * repeats something of its payload. Default: as it was recorded.
+   */
+  playedBack?: (recorded: NoInfer<Result>, payload: NoInfer<Payload>) => NoInfer<Result>;
+  /**
    * Undoes it. Should the run fail or be cancelled after this effect was completed, the effect that `undo` requests is carried out,
    * the last completed first. An effect that takes `{ payload, result }` stands here as it is; one that another function requests is
    * to be among the workflow's `effects`. Default: nothing to undo.
@@ -213,6 +222,7 @@ export interface EffectDefinition {
   readonly exclusive?: (payload: Json) => string | undefined;
   readonly transactional: boolean;
   readonly keepsShape?: boolean;
+  readonly playedBack?: (recorded: Json, payload: Json) => Json;
   /** Its handler is the runtime's. */
   readonly declared?: true;
   readonly undo?: (done: { payload: Json; result: Json }) => Effect;
@@ -241,8 +251,8 @@ export interface EffectContext {
   /** The `details` of the wait `{ again: true }` that was returned last: what the handler left to itself. */
   readonly waited?: Json;
   /**
-   * The run was cancelled while the effect waited with `onCancel: "again"`, or since then, before it waited for something else: what is
-   * under way elsewhere can be called off now.
+   * The run was cancelled, or goes on without this member of a group, while the effect waited with `onCancel: "again"`, or since then,
+   * before it waited for something else: what is under way elsewhere can be called off now.
    */
   readonly cancelled: boolean;
   /** Aborts when the attempt times out, its run is cancelled, its lease is lost or the runtime stops. */

@@ -477,6 +477,8 @@ export class AbstractRuntimeError<C extends ErrorCode = ErrorCode> extends Error
   readonly hint: string;
   /** The message without its code: for quoting in another one. */
   readonly problem: string;
+  /** JSON that stands beside it in records, for programs. */
+  declare details?: Json;
 
   constructor(code: C, fields: ErrorFields<C>, cause?: unknown) {
     const { fact, next } = catalogue[code] as { fact: Say<ErrorFields<C>>; next: Say<ErrorFields<C>> };
@@ -511,7 +513,7 @@ export interface ErrorData {
   code?: string;
   message: string;
   stack?: string;
-  /** What `fail({ details })` gave. */
+  /** What `fail({ details })` gave, or an error of ours. */
   details?: Json;
 }
 
@@ -527,6 +529,7 @@ export function errorData(thrown: unknown): ErrorData {
         ...(typeof code === "string" || typeof code === "number" ? { code: cut(String(code)) } : {}),
         message: cut(String(thrown.message)),
         ...(typeof stack === "string" ? { stack: cut(stack) } : {}),
+        ...(thrown instanceof AbstractRuntimeError && thrown.details !== undefined ? { details: thrown.details } : {}),
       };
     }
     const text = typeof thrown === "object" ? (JSON.stringify(thrown) ?? String(thrown)) : String(thrown);
@@ -552,6 +555,11 @@ export function nearest(name: string, known: Iterable<string>): string | undefin
 
 /** Refuses a key that an options object does not have, naming the nearest one that it has. */
 export function checkOptions(options: object, known: readonly string[], where: string): void {
+  if (typeof options !== "object" || options === null)
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: where,
+      problem: `${where} takes an object of options, and not ${options === null || options === undefined ? options : `a ${typeof options}`}`,
+    });
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
     const suggestion = nearest(key, known);

@@ -173,7 +173,7 @@ class Attempt implements EffectContext {
     this.cancelled = effect.parting === true;
     this.#streams = streams;
     this.#begunAt = state.seq;
-    this.#budget = state.budgets && new AttemptBudget(state.budgets, store, () => this.#checkAlive());
+    this.#budget = state.budgets && new AttemptBudget(state.budgets, store, clock, () => this.#checkAlive());
   }
 
   get signal(): AbortSignal {
@@ -370,7 +370,7 @@ export function interrupted(definition: EffectDefinition | undefined, effect: Op
   const reason = "the process that carried it out ended before its outcome was recorded";
   return definition && mayRunAgain(definition, effect)
     ? { kind: "failed", error: { name: "Error", message: reason }, retryable: true, interrupted: true }
-    : { kind: "uncertain", reason };
+    : { kind: "uncertain", reason, interrupted: true };
 }
 
 /** A promise for what `promise` gives, subscribed to once. What its `then` throws is a rejection. */

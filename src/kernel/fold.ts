@@ -15,6 +15,7 @@ import {
   decodeState,
   fromPlain,
   isEnded,
+  isLeftBehind,
   isWindingUp,
   type OpenEffect,
   payloadOf,
@@ -176,7 +177,7 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
       return advance(state, record.data.nextNode);
     case "effect_started": {
       const effect = record.data.intent ? open(state, record, record.data.intent, folding) : opened(state, record.effectId);
-      if (isWindingUp(state) && !record.data.intent) calledOff(effect);
+      if (!record.data.intent && (isWindingUp(state) || isLeftBehind(state, effect))) calledOff(effect);
       else if (effect.wait?.budget !== undefined) looksAgain(effect);
       else if (effect.wait) timedOut(effect);
       effect.attempt = record.attempt ?? 1;
@@ -207,7 +208,10 @@ function apply(state: RunState, record: Exclude<LedgerRecord, { kind: "run_start
     case "effect_failed": {
       const { error, retryAt, nextNode, interrupted } = record.data;
       const effect = opened(state, record.effectId);
-      if (interrupted) effect.interruptions = (effect.interruptions ?? 0) + 1;
+      if (interrupted) {
+        effect.interruptions = (effect.interruptions ?? 0) + 1;
+        delete effect.parting;
+      }
       return failed(state, effect, error, retryAt, nextNode);
     }
     case "effect_uncertain": {
@@ -483,10 +487,9 @@ function timedOut(effect: OpenEffect): void {
   effect.timedOut = true;
 }
 
-/** The run is cancelled: its handler is called once more. */
+/** Nobody waits for it any more: its handler is called once more. What was cut off stays counted, so that this has an end. */
 function calledOff(effect: OpenEffect): void {
-  effect.uncounted = effect.attempt;
-  delete effect.interruptions;
+  effect.uncounted = effect.attempt - (effect.interruptions ?? 0);
   effect.parting = true;
   if (effect.wait) waitOver(effect);
 }

@@ -16,7 +16,7 @@ export interface Message {
   payload: Json;
   /** Who sends it; stands in the record of its delivery. Not part of its content. */
   actorId?: string;
-  /** Deliver only while this effect of the run is parked on a wait; `true`: while some wait of the run has the message's key. */
+  /** Deliver only while this effect of the run is parked on a wait with the message's key; `true`: while some wait of the run has it. */
   ifWaiting?: string | true;
   /** Deliver only to a run that has failed, which is thereby ready again. */
   ifFailed?: true;

@@ -4,7 +4,7 @@ import { errorData, nearest } from "./errors.ts";
 import { isPromise, issueTexts } from "./execute.ts";
 import { isObject, type JsonObject } from "./json.ts";
 import type { RecordDraft } from "./record.ts";
-import type { RunState } from "./run.ts";
+import { isWindingUp, type RunState } from "./run.ts";
 import type { Workflow } from "./workflow.ts";
 
 /** Why a run cannot go on under this code. */
@@ -64,6 +64,8 @@ export function nodeMisfit(
   workflow: Workflow,
   nodes: Readonly<Record<string, string>> = {},
 ): Misfit | undefined {
+  // What is cancelled goes to none of them any more.
+  if (isWindingUp(state)) return undefined;
   const effects = [...state.open.values()];
   // While an effect is open its node has run, and where it goes counts.
   const standsAt = effects.length === 0 ? [state.node] : [];

@@ -43,6 +43,8 @@ export interface Tombstone {
   seq: number;
   endedAt: number;
   purgedAt: number;
+  /** Of one that had left for another store: counted on by every fence, it tells what was copied before that. */
+  epoch?: number;
   /** Why, and where an archive of it is. */
   note?: string;
 }

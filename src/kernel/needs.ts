@@ -6,6 +6,7 @@ import { AbstractRuntimeError, nearest } from "./errors.ts";
 import type { Misfit } from "./migrate.ts";
 import { builtInEffects } from "./plan.ts";
 import { isWindingUp, type OpenEffect, payloadOf, type RunState } from "./run.ts";
+import { isDecided } from "./step.ts";
 import type { Blocked } from "./transition.ts";
 import type { Workflow } from "./workflow.ts";
 
@@ -34,8 +35,9 @@ export class Needs {
 
   /** A backoff is over and the code for the next attempt is not here: the run is blocked before the attempt is recorded. */
   unknownRetry(state: RunState, now: number): Blocked | undefined {
-    for (const { phase, retryAt, type } of state.open.values()) {
-      if (phase !== "backing_off" || (retryAt as number) > now || isWindingUp(state)) continue;
+    for (const effect of state.open.values()) {
+      const { phase, retryAt, type } = effect;
+      if (phase !== "backing_off" || (retryAt as number) > now || isWindingUp(state) || isDecided(state, effect)) continue;
       if (!isBuiltIn(type) && !this.definition(type)) return this.unknownEffect(type);
     }
     return undefined;

@@ -256,6 +256,20 @@ function moves(effect: OpenEffect): boolean {
   return effect.phase === "executing" || isJoined(effect) || wantsChildren(effect);
 }
 
+/** Whether a group above it goes on without it, and nothing comes back to it: another has won, or a node takes the failure. */
+export function isLeftBehind(state: RunState, { parent }: OpenEffect): boolean {
+  const group = parent === undefined ? undefined : state.open.get(parent);
+  if (!group) return false;
+  return (
+    group.winner !== undefined || (group.failure !== undefined && group.errorNode !== undefined) || isLeftBehind(state, group)
+  );
+}
+
+/** Whether its handler, which waits or is to be tried again, wants to be called once more when nobody waits for it any more. */
+export function wantsCallOff({ phase, wait, leaves, parting }: OpenEffect): boolean {
+  return !parting && (phase === "parked" || phase === "backing_off") && (leaves || wait?.onCancel === "again") === true;
+}
+
 /** What a cancelled run still does takes no answers, until its `onCancel` node or an undo asks for some. */
 export function isWindingUp({ cancelling, undoing }: RunState): boolean {
   return cancelling !== undefined && !cancelling.cleaning && undoing === undefined;

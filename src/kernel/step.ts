@@ -21,12 +21,14 @@ import {
   decodeState,
   isEnded,
   isJoined,
+  isLeftBehind,
   isWindingUp,
   type OpenEffect,
   payloadOf,
   type RunState,
   type Undoable,
   type WaitState,
+  wantsCallOff,
 } from "./run.ts";
 import type { Mail } from "./message.ts";
 import type { CounterChange } from "./transition.ts";
@@ -44,7 +46,7 @@ export type Outcome = (
   /** Definitely did not happen, or happened and cannot be used; `retryable: false` ends it at once, `retryAfterMs` is the least delay; `interrupted` costs no attempt. */
   | { kind: "failed"; error: ErrorData; retryable: boolean; retryAfterMs?: number; interrupted?: true }
   /** May have happened. */
-  | { kind: "uncertain"; reason: string; error?: ErrorData }
+  | { kind: "uncertain"; reason: string; error?: ErrorData; interrupted?: true }
 ) & {
   /** What its record does to counters. */
   counters?: readonly CounterChange[];
@@ -230,14 +232,13 @@ export function dueDrafts(
   hasSlot: (type: string, effectId: string, payload: () => Json) => boolean = () => true,
   onCancel?: string,
 ): RecordDraft[] {
-  if (isWindingUp(state)) {
-    const parting: RecordDraft[] = [];
-    for (const { id, attempt, phase, wait, leaves, parting: hasParted } of state.open.values()) {
-      if (phase !== "parked" && phase !== "backing_off") continue;
-      if ((leaves || wait?.onCancel === "again") && !hasParted)
-        parting.push({ kind: "effect_started", effectId: id, attempt: attempt + 1, data: {} });
-    }
-    if (parting.length > 0) return parting;
+  const windsUp = isWindingUp(state);
+  const parting: RecordDraft[] = [];
+  for (const effect of state.open.values())
+    if (wantsCallOff(effect) && (windsUp || isLeftBehind(state, effect)))
+      parting.push({ kind: "effect_started", effectId: effect.id, attempt: effect.attempt + 1, data: {} });
+  if (parting.length > 0) return parting;
+  if (windsUp) {
     for (const { phase } of state.open.values()) if (phase === "executing") return [];
     return [onCancel === undefined ? endDraft(state, {}) : { kind: "step", data: { nextNode: onCancel, cleanup: true } }];
   }
@@ -336,6 +337,11 @@ export function outcomeDrafts(
   const effectId = effect.id;
   const { attempt } = effect;
   if ((outcome.kind === "failed" || outcome.kind === "uncertain") && (isWindingUp(state) || isDecided(state, effect))) {
+    // Whoever calls off does so again, unless that is what ends the process.
+    if (outcome.interrupted && effect.parting && (effect.interruptions ?? 0) < maxInterruptions) {
+      const error = outcome.kind === "failed" ? outcome.error : { name: "Error", message: outcome.reason };
+      return [{ kind: "effect_failed", effectId, attempt, data: { error, retryAt: now, interrupted: true } }];
+    }
     // What the effect did is recorded; the end that follows is the cancel's, or the group's.
     return outcome.kind === "failed"
       ? [{ kind: "effect_failed", effectId, attempt, data: { error: outcome.error, retryAt: now } }]

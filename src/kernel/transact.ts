@@ -22,6 +22,8 @@ export interface Transacting {
   flush(): Promise<void>;
   /** @throws What a commit failed with. */
   checkWhole(): void;
+  /** Whether nobody else can have taken the run since it was surely held. */
+  readonly isHeld: boolean;
   /** Appends what the attempt came to. */
   record(effect: OpenEffect, outcome: Outcome): void;
   /** What is appended, for the transaction to commit. */
@@ -50,6 +52,8 @@ export async function transact(driver: Transacting, effect: OpenEffect, definiti
   const transacting = (store.transact as NonNullable<Store["transact"]>)(async (transaction, commit) => {
     driver.checkWhole();
     if (cancelled) rollBack(notBegun);
+    // It had to wait for its transaction for longer than the lease lasts: it begins anew, if the run is still ours.
+    if (!driver.isHeld) throw rolledBack;
     const outcome = await driver.executions.perform(effect, definition, driver.state, transaction);
     driver.checkWhole();
     if (outcome.kind !== "completed" && outcome.kind !== "waiting") return rollBack(outcome);
@@ -89,8 +93,8 @@ export async function transact(driver: Transacting, effect: OpenEffect, definiti
     durable();
   } catch (error) {
     // Where the store failed, it is not the attempt that did: whoever comes next makes it again.
-    if (!failed || error !== rolledBack) throw error;
-    driver.executions.settle(effect.id, failed);
+    if (error !== rolledBack) throw error;
+    if (failed) driver.executions.settle(effect.id, failed);
   }
   return "recorded";
 }

@@ -92,7 +92,7 @@ export interface WaitOptions<Reason extends WaitReason, Choice extends string, F
   again?: boolean;
   /** With `again`: it is called again when `timeoutMs` has passed. Default: the effect fails with WAIT_TIMEOUT. */
   onTimeout?: "again";
-  /** With `again`: it is called once more when the run is cancelled meanwhile, and has 5 s to call off what it began. Default: it is not. */
+  /** With `again`: it is called once more when the run is cancelled meanwhile, or goes on without this member of a group, and has 5 s to call off what it began. Default: it is not. */
   onCancel?: "again";
 }
 

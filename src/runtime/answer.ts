@@ -115,14 +115,14 @@ async function checkAnswer(runId: string, effect: OpenEffect, wait: WaitState, p
     if (!fits) refuse('it must be {"retry": true} or {"result": ...}');
     return;
   }
-  if (wait.choices && !wait.allowFreeText) {
-    const text = isObject(payload) ? payload.text : undefined;
-    if (typeof text !== "string") refuse(`it must be {"text": ...} with one of: ${wait.choices.join(", ")}`);
-    else if (!wait.choices.includes(text))
-      refuse(`"${text}" is not one of: ${wait.choices.join(", ")}`, nearest(text, wait.choices));
-  }
-  if (wait.schema) {
-    const problem = await schemaProblem(wait.schema as JsonSchema, payload);
-    if (problem !== undefined) refuse(problem);
-  }
+  const { choices, allowFreeText } = wait;
+  const text = isObject(payload) ? payload.text : undefined;
+  const isOther = choices !== undefined && typeof text === "string" && !choices.includes(text);
+  if (choices && !allowFreeText && typeof text !== "string")
+    refuse(`it must be {"text": ...} with one of: ${choices.join(", ")}`);
+  const problem = wait.schema ? await schemaProblem(wait.schema as JsonSchema, payload) : undefined;
+  // A text that is no choice is told of the choices, also where the schema would take answers of another form.
+  if (isOther && (!allowFreeText || problem !== undefined))
+    refuse(`"${text}" is not one of: ${choices.join(", ")}`, nearest(text, choices));
+  if (problem !== undefined) refuse(problem);
 }

@@ -3,12 +3,14 @@ import { AbstractRuntimeError } from "../kernel/errors.ts";
 import { restoreRun } from "../kernel/fold.ts";
 import type { Json } from "../kernel/json.ts";
 import type { RunState } from "../kernel/run.ts";
+import { checkRunId } from "../kernel/run-id.ts";
 import type { Loaded } from "../kernel/transition.ts";
 import type { LoadOptions, Store } from "../kernel/store.ts";
 import { rowOf } from "./runs-of.ts";
 
 /** @throws RUN_NOT_FOUND, RUN_PURGED */
 export async function loadRun(store: Store, runId: string, options: LoadOptions = {}): Promise<Loaded> {
+  checkRunId(runId);
   const loaded = await store.load(runId, options);
   if (!loaded) throw await missing(store, runId);
   return loaded;

@@ -431,9 +431,10 @@ export class Scheduler {
         given += claimed.length;
         for (const loaded of claimed) {
           const { runId } = loaded.row;
-          this.#hold(runId, loaded.lease?.epoch, () => this.#drive(loaded)).catch((error: unknown) =>
-            this.#report("a run could not be driven on", { runId, error }),
-          );
+          this.#hold(runId, loaded.lease?.epoch, () => this.#drive(loaded)).catch((error: unknown) => {
+            // Given up by `stop`, as its caller asked for: whoever is next goes on with it.
+            if (!isError(error, "RUNTIME_STOPPED")) this.#report("a run could not be driven on", { runId, error });
+          });
         }
         if (claimed.length < limit) break;
       }

@@ -3,6 +3,7 @@ import { fold } from "../kernel/fold.ts";
 import { equalJson, type Json, parseJson } from "../kernel/json.ts";
 import { decodeRecord, verifyRecord } from "../kernel/record.ts";
 import { decodeState, encodeState, openWaits, rowOf, type RunState } from "../kernel/run.ts";
+import { checkRunId } from "../kernel/run-id.ts";
 import type { Store } from "../kernel/store.ts";
 import { rowOf as storedRow } from "./runs-of.ts";
 
@@ -24,6 +25,7 @@ const pageSize = 1_000;
 
 /** Undefined when there is no such run. Reads only. */
 export async function verifyRun(store: Store, runId: string): Promise<Verification | undefined> {
+  checkRunId(runId);
   // A run under way moves on while it is read; everything is compared at one of its records.
   const loaded = await store.load(runId);
   if (!loaded) return undefined;

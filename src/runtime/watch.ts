@@ -200,18 +200,26 @@ class Watch {
 
   async *#records(records: readonly LedgerRecord[]): AsyncGenerator<WatchItem> {
     const outcomes = records.flatMap((record) => outcomeOf(record) ?? []);
-    const stored = new StoredParts(this.#host.store, this.#runId, this.#from(outcomes));
+    const stored = this.#stored(outcomes);
     for (const record of records) {
       const outcome = outcomeOf(record);
       if (outcome) {
         const live = this.#reader?.streamOf(outcome);
         if (live) yield* this.#partsOf(live);
-        else for await (const chunk of stored.of(outcome)) yield* this.#chunk(chunk);
+        else {
+          // One that was at hand when the others were looked for may have been let go of since.
+          const parts = stored.has(outcome) ? stored : this.#stored([outcome]);
+          for await (const chunk of parts.of(outcome)) yield* this.#chunk(chunk);
+        }
       }
       this.#signal?.throwIfAborted();
       this.#note(record);
       yield { kind: "record", record, cursor: cursorOf(this.#place) };
     }
+  }
+
+  #stored(attempts: readonly Attempt[]): StoredParts {
+    return new StoredParts(this.#host.store, this.#runId, this.#from(attempts));
   }
 
   /** What a record means for what is open, and for the cursor behind it. */
@@ -322,13 +330,19 @@ function outcomeOf({ kind, effectId, step, attempt = 0 }: LedgerRecord): Attempt
 class StoredParts {
   readonly #store: Store;
   readonly #runId: string;
+  readonly #attempts: readonly StreamFrom[];
+  /** Those of which there may be more. */
   #asked: StreamFrom[];
   #chunks: StreamChunk[] = [];
 
-  constructor(store: Store, runId: string, asked: StreamFrom[]) {
+  constructor(store: Store, runId: string, attempts: StreamFrom[]) {
     this.#store = store;
     this.#runId = runId;
-    this.#asked = asked;
+    this.#attempts = this.#asked = attempts;
+  }
+
+  has(attempt: Attempt): boolean {
+    return this.#attempts.some((one) => isOf(one, attempt));
   }
 
   async *of(attempt: Attempt): AsyncGenerator<StreamChunk> {

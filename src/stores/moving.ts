@@ -39,7 +39,7 @@ function isOlder(copy: { seq: number; head: string }, known: { seq: number; head
 }
 
 /**
- * Whether a copy was made before the run left here: another store has it since. Its last record may be the same, so that the epoch tells,
+ * Whether a copy was made before the run left here, or was purged: another store has it since. Its last record may be the same, so that the epoch tells,
  * which is counted on by every fence.
  */
 function isFromBefore(copy: RunCopy, left: { seq: number; head: string; epoch: number }): boolean {
@@ -69,7 +69,7 @@ export function checkAdoption(
     throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a ledger of its own in this store" });
   if (present && hasLeft && isFromBefore(copy, present))
     throw new AbstractRuntimeError("RUN_MOVED", { runId, to: moving.to, phase: "left" });
-  if (tombstone && isOlder(copy.row, tombstone)) throw purgedError(tombstone);
+  if (tombstone && isFromBefore(copy, { epoch: 0, ...tombstone })) throw purgedError(tombstone);
 }
 
 /** @param next Seq of the record that is to come. @param last That of the last one of its run. @throws CONFLICT */

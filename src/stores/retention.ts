@@ -10,6 +10,11 @@ export function mayGo(run: { status: RunStatus; wakeAt: number | null; isHeld: b
   return !run.isHeld && isEnded(run) && !isRetried(run);
 }
 
+/** The epoch that a tombstone keeps. */
+export function epochLeft({ epoch, moving }: { epoch: number; moving?: Moving | undefined }): number | undefined {
+  return moving?.phase === "left" ? epoch : undefined;
+}
+
 /** The note of a tombstone, where none is given. */
 export function whereTo(moving: Moving | undefined): string | undefined {
   return moving && `moved to ${moving.to}`;
@@ -33,6 +38,7 @@ export function tombstoneRow(row: Record<string, unknown>, runId: string): Tombs
     seq: row.seq as number,
     endedAt: row.ended_at as number,
     purgedAt: row.purged_at as number,
+    ...(row.epoch === null ? {} : { epoch: row.epoch as number }),
     ...(row.note === null ? {} : { note: row.note as string }),
   };
 }

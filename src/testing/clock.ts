@@ -33,7 +33,10 @@ interface SetTimer extends PendingTimer {
 }
 
 const alwaysQuiet = (): boolean => true;
-const mostTurns = 20_000;
+/** So many turns bring whatever needs nobody else; after them a server or a disk is waited for, without taking the processor from it. */
+const ownTurns = 100;
+/** Real time, since a busy machine takes any number of turns until a server has answered. */
+const longestWaitMs = 3_000;
 
 /** As in `Clock`: a longer delay is cut to this. */
 const longestTimer = 2 ** 31 - 1;
@@ -85,12 +88,14 @@ class ManualClock implements TestClock {
 
   /** What is under way may itself wait for time to move, so it is not waited for without end. */
   async #turn(): Promise<void> {
+    // Nothing can be under way that this would wait for.
+    if (this.#isQuiet === alwaysQuiet) return turn();
     let calm = 0;
-    for (let turns = 0; calm < 2 && turns < mostTurns; turns++) {
-      await turn();
+    let until = Number.POSITIVE_INFINITY;
+    for (let turns = 0; calm < 2 && performance.now() < until; turns++) {
+      if (turns === ownTurns) until = performance.now() + longestWaitMs;
+      await (turns > ownTurns && calm === 0 ? moment() : turn());
       calm = this.#isQuiet() ? calm + 1 : 0;
-      // Nothing can be under way that this would wait for.
-      if (this.#isQuiet === alwaysQuiet) return;
     }
   }
 
@@ -104,4 +109,8 @@ class ManualClock implements TestClock {
 async function turn(): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
   await new Promise((resolve) => setImmediate(resolve));
+}
+
+function moment(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 1));
 }

@@ -152,6 +152,10 @@ test("a file is not imported again where its runs have been and left, though not
     expect(await codeOf(runtime.import(file))).toBe("RUN_MOVED");
     expect((await first.load(tree.parentId))?.moving?.phase).toBe("left");
     await moveRuns(second, first, [tree.parentId]);
+    // Nor where what has left was purged.
+    await moveRuns(first, second, [tree.parentId], { purge: true });
+    expect(await codeOf(runtime.import(file))).toBe("RUN_PURGED");
+    await moveRuns(second, first, [tree.parentId]);
     expect(await finishTree(first, clock, tree)).toMatchObject({ early: { n: 2 } });
   }
 });

@@ -16,6 +16,8 @@ async function replayAll(name: string, seeds: { from: number; count: number }) {
     ...options,
     seeds,
     minimise: false,
+    // What was archived is not there to be replayed.
+    faults: { archive: false },
     store: ({ clock }) => (store = memoryStore({ clock })),
     invariants: [
       ...[options?.invariants ?? []].flat(),
@@ -94,10 +96,12 @@ function expectNone(seed: number, runId: string, fromSeq: number, { differences 
 
 describe("a replay of unchanged code reports nothing", () => {
   for (const name of Object.keys(simulated)) {
+    // The one is run by two versions of its code, the other in transactions that a replay does not have.
+    if (name === "upgraded" || name === "transacting") continue;
     test(
       `of workflow "${name}"`,
       async () => {
-        const seen = await replayAll(name, { from: 1, count: (name === "random" ? 150 : 15) * factor });
+        const seen = await replayAll(name, { from: 1, count: (name === "random" ? 40 : 8) * factor });
         expect(seen.runs).toBeGreaterThan(10);
         expect(seen.steps).toBeGreaterThan(seen.runs / 2);
       },

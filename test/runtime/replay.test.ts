@@ -254,6 +254,34 @@ test("live: the handler is called, once, under a key of its own; others are play
   expect(replay.end).toBe("ended");
 });
 
+test("live: what a handler streams is shown to nobody, and what it spends is nobody's budget", async () => {
+  const talking = defineEffect("llm_call", {
+    run: async (_: unknown, { stream, budget }): Promise<string> => {
+      stream({ type: "text", text: "hello" });
+      if (await budget.reserve({ calls: 1 })) return "too dear";
+      return "hello";
+    },
+  });
+  const talk = defineWorkflow({
+    id: "talk",
+    entry: "say",
+    effects: [talking],
+    nodes: {
+      say: () => talking({}, { resultKey: "said", nextNode: "end" }),
+      end: ({ vars }) => complete(vars.said as string),
+    },
+  });
+  const world = await open([talk]);
+  const { runId } = await world.runtime.start(talk, { budget: { calls: 1 } });
+  await world.drive(runId);
+  const spent = await world.runtime.budgets(runId);
+  // In another process than the one that drove the run, as when a new model is tried.
+  const other = await createRuntime({ store: world.store, clock: world.clock, workflows: [talk], scheduler: false });
+  opened.push(other);
+  expect(await other.replay(runId, { effects: { llm_call: "live" } })).toMatchObject({ end: "ended", differences: [] });
+  expect(await world.runtime.budgets(runId)).toEqual(spent);
+});
+
 test("a function that throws fails the effect, and the answer of a person may be another one", async () => {
   const world = await open();
   const runId = await written(world);

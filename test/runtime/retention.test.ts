@@ -161,12 +161,28 @@ describe.each(["memory", "sqlite"] as const)("on %s", (kind) => {
     await drive();
     expect(await of()).toBe(3);
     expect(await runtime.schedules.get("hourly")).not.toHaveProperty("lastError");
+    // Nor is there a second one that nobody knows of.
+    await expect(runtime.fork("schedule:hourly", { open: "restart" })).rejects.toMatchObject({ code: "FORK_REFUSED" });
     // Over, it is a tree like any other.
     await runtime.cancel("schedule:hourly");
     await runtime.tick("schedule:hourly");
     expect(await runtime.purge({ olderThanMs: 0, dryRun: true })).toMatchObject({ runs: 0 });
     await clock.advance(1);
     expect(await runtime.purge({ olderThanMs: 0 })).toMatchObject({ runs: 4, trees: 1 });
+    // Its id can be used again, also when the one before is purged later.
+    const hourly = { id: "hourly", workflow: quick, everyMs: day };
+    await expect(runtime.schedules.get("hourly")).rejects.toMatchObject({ code: "SCHEDULE_NOT_FOUND" });
+    for (const generation of [2, 3, 4]) {
+      const { runId } = await runtime.schedules.create(hourly);
+      expect(runId).toBe(`schedule:hourly~${generation}`);
+      await clock.advance(1);
+      await runtime.purge({ olderThanMs: 0 });
+      expect(await runtime.schedules.get("hourly")).toMatchObject({ runId, status: "active" });
+      expect(await runtime.schedules.create(hourly)).toMatchObject({ runId });
+      await runtime.schedules.delete("hourly");
+      await runtime.tick(runId);
+      if (generation === 3) await runtime.schedules.delete("hourly");
+    }
   });
 
   test("purge: what makes no sense is refused", async () => {

@@ -1,6 +1,16 @@
 // How the scheduler shares what there is, and what it does while its store is away.
 import { afterEach, expect, test } from "vitest";
-import { any, complete, createRuntime, defineEffect, defineWorkflow, type Runtime, sleep, waitEvent } from "../../src/index.ts";
+import {
+  any,
+  complete,
+  createRuntime,
+  defineEffect,
+  defineWorkflow,
+  type Runtime,
+  sleep,
+  type Store,
+  waitEvent,
+} from "../../src/index.ts";
 import { memoryStore } from "../../src/stores/memory/index.ts";
 import { type Fault, faultyStore, type TestClock, testClock, testIds } from "../../src/testing/index.ts";
 import { callStore, wrapStore } from "../../src/testing/wrap-store.ts";
@@ -208,6 +218,57 @@ test("a run that is claimed while the runtime stops is handed back, with nothing
   expect(calls).toHaveLength(0);
   expect((await inner.load(runId))?.lease).toBeUndefined();
   await inner.close();
+});
+
+test("an effect that outlasts the drain of stop() is given up, which is no error", async () => {
+  const errors: unknown[] = [];
+  const ignore = (): void => undefined;
+  const log = { debug: ignore, info: ignore, warn: ignore, error: (...said: unknown[]) => errors.push(said) };
+  const { calls, flow } = slots();
+  const { runtime, clock } = await open({ workflows: [flow], log });
+  const problems: unknown[] = [];
+  runtime.on("error", (problem) => problems.push(problem));
+  await runtime.start(flow);
+  await clock.advance(0);
+  await stopped(runtime, clock);
+  expect(calls.map(({ signal }) => signal.aborted)).toEqual([true]);
+  expect([...errors, ...problems]).toEqual([]);
+});
+
+test("a handler that waited for its transaction for longer than the lease lasts is called once the run is surely held again", async () => {
+  const clock = testClock();
+  let suspendedMs = 0;
+  const late = { ...clock, now: () => clock.now() + suspendedMs, setTimer: clock.setTimer.bind(clock) };
+  const inner = memoryStore({ clock: late });
+  const said: string[] = [];
+  const gate = Promise.withResolvers<void>();
+  const store: Store = {
+    ...wrapStore(inner, (method, args) => {
+      if (method === "renew" || (method === "commit" && suspendedMs > 0)) said.push(method);
+      return callStore(inner, method, args);
+    }),
+    transact: async (work) => {
+      said.push("begin");
+      await gate.promise;
+      return work({}, (transitions) => inner.commit(transitions));
+    },
+  };
+  const book = defineEffect("book", { transactional: true, run: () => void said.push("handler") });
+  const flow = defineWorkflow({
+    id: "flow",
+    entry: "a",
+    effects: [book],
+    nodes: { a: () => book({}, { nextNode: "b" }), b: () => complete() },
+  });
+  const runtime = await createRuntime({ store, clock: late, ids: testIds(3), workflows: [flow] });
+  opened.push({ runtime, clock });
+  const { runId } = await runtime.start(flow);
+  await turns(40);
+  suspendedMs = 60_000;
+  gate.resolve();
+  await turns(40);
+  expect(said).toEqual(["renew", "begin", "renew", "commit", "begin", "handler", "commit"]);
+  expect((await runtime.get(runId)).status).toBe("completed");
 });
 
 test("what is due and given to nobody, since another has it locked, is not asked for in a hot loop", async () => {

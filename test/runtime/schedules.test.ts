@@ -22,6 +22,7 @@ import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { latestMoment, nextMoment, type Timetable } from "../../src/runtime/schedules/moments.ts";
 import { everyRun, refusal, scenario, stopped, storeKinds, World } from "../scenarios/harness.ts";
+import { tried } from "../properties.ts";
 
 const minute = 60_000;
 const hour = 60 * minute;
@@ -169,7 +170,7 @@ describe("moments", () => {
           expect(latestMoment(timetable, from, known, known + span)).toBe(walked.at(-1));
         },
       ),
-      { numRuns: 200 },
+      tried(100),
     );
   });
 });
@@ -477,6 +478,30 @@ test("a schedule that has ended is found by the same create, and makes room for 
     await goTo(world, 2 * hour);
     expect(await create(world, options)).toMatchObject({ status: "completed", runId: "schedule:s" });
     expect(await create(world, { ...hourly, workflow: report })).toMatchObject({ status: "active", runId: "schedule:s~2" });
+  } finally {
+    await world.close();
+  }
+});
+
+test("each run that a schedule starts has a budget of its own", async () => {
+  const world = new World("memory", "plainly");
+  try {
+    await world.use(code);
+    const budget = { tokens: 5 };
+    await create(world, { ...hourly, workflow: report, budget });
+    const again = { ...hourly, workflow: report, budget: { tokens: 6 } };
+    expect(await refusal(create(world, again))).toMatch(/^SCHEDULE_EXISTS: .*budget/);
+    expect(await refusal(create(world, { ...again, id: "other", budget: { token: 6 } } as never))).toContain(
+      'Did you mean "tokens"?',
+    );
+    await goTo(world, hour);
+    const { runId } = await world.with((runtime) => runtime.schedules.trigger("s"));
+    await world.settle();
+    const { lastRunId } = await get(world);
+    for (const one of [runId, lastRunId as string])
+      expect(await world.with((runtime) => runtime.budgets(one))).toMatchObject([
+        { scope: one, name: "tokens", used: 0, limit: 5 },
+      ]);
   } finally {
     await world.close();
   }

@@ -19,6 +19,7 @@ import {
 import { LiveStreams } from "../../src/runtime/streams.ts";
 import { memoryStore } from "../../src/stores/memory/index.ts";
 import { type Fault, faultyStore, testClock } from "../../src/testing/index.ts";
+import { eventually } from "../eventually.ts";
 import { type Act, gate, lines, reading, take, talking, text } from "./watching.ts";
 
 const opened: { stop(): Promise<void> }[] = [];
@@ -562,6 +563,53 @@ describe("trouble", () => {
     const said = Array.from({ length: 1_000 }, (_, i) => `${i} `).join("");
     expect(reading(items).texts).toEqual({ "1 #1": said });
     expect(reading(await fast).texts).toEqual({ "1 #1": said });
+  });
+
+  test("a slow reader finds in the store what this process has let go of meanwhile", async () => {
+    const { say, act } = talking();
+    const gates = { a: gate(), b: gate(), c: gate(), d: gate(), tick: gate() };
+    const names = ["a", "b", "c", "d", "tick"] as const;
+    act.now = async ({ stream }, payload) => {
+      if (payload === "tick") stream(text(payload));
+      await gates[payload as (typeof names)[number]].opened;
+      if (payload !== "tick") stream(text(payload.repeat(100_000)));
+      return null;
+    };
+    const many = defineWorkflow({
+      id: "many",
+      effects: [say],
+      entry: "ask",
+      nodes: {
+        ask: () => all(names.map((name) => say(name)) as [], { resultKey: "said", nextNode: "end" }),
+        end: () => complete(),
+      },
+    });
+    const runtime = await createRuntime({ workflows: [many], store: memoryStore() });
+    opened.push(runtime);
+    const { runId } = await runtime.start(many);
+    const reader = runtime.watch(runId)[Symbol.asyncIterator]();
+    const items: WatchItem[] = [];
+    const upTo = async (effectId: string): Promise<void> => {
+      for (let item = (await reader.next()).value; ; item = (await reader.next()).value) {
+        items.push(item as WatchItem);
+        if (item?.kind === "stream" && item.effectId === effectId) return;
+      }
+    };
+    const ended = (count: number): Promise<unknown> =>
+      eventually(async () => (await runtime.ledger(runId)).filter(({ kind }) => kind === "effect_completed").length === count);
+    await upTo("1.4");
+    gates.a.open();
+    gates.b.open();
+    await ended(2);
+    await upTo("1.0");
+    gates.c.open();
+    gates.d.open();
+    await ended(4);
+    gates.tick.open();
+    for (let next = await reader.next(); !next.done; next = await reader.next()) items.push(next.value);
+    const { texts } = reading(items);
+    const long = names.slice(0, 4).map((name, i) => [`1.${i} #1`, name.repeat(100_000)]);
+    expect(texts).toEqual(Object.fromEntries([...long, ["1.4 #1", "tick"]]));
   });
 
   test("what is no part is refused, and what is one arrives as it is", async () => {

@@ -14,6 +14,7 @@ import {
   sleep,
   type StepPlan,
   wait,
+  waitEvent,
 } from "abstractruntime";
 import { expect } from "vitest";
 import { refusal, scenario } from "./harness.ts";
@@ -415,6 +416,111 @@ scenario("a cancel calls off what is under way elsewhere, also between two looks
     expect(await world.cancel(runId)).toMatchObject({ status: "cancelled" });
     const looks = isLooking ? 2 : 1;
     expect(calls).toEqual([["on", null], ...Array.from({ length: looks }, () => ["on", { id: 7 }]), ["off", { id: 7 }]]);
+  }
+});
+
+scenario("what a group goes on without is called off first", async (world) => {
+  // A look is due at the very moment at which the group fails.
+  const job = () => wait({ reason: "job", again: true, timeoutMs: 500, onTimeout: "again", onCancel: "again" });
+  const groups = (ask: any) => [
+    any([all([ask({}), ask({})]), waitEvent("go"), ask({})], { nextNode: "end" }),
+    // It fails fast, and nothing comes back to it.
+    all([ask({}), waitEvent({ key: "go", timeoutMs: 500 }), ask({})], { nextNode: "end", errorNode: "failed" }),
+  ];
+  for (const [i, left] of [3, 2].entries()) {
+    let ends: (() => void) | undefined;
+    const { ask, flow, calls } = asking(
+      ({ cancelled }) => {
+        if (!cancelled) return job();
+        if (i === 0) throw new Error("nobody answers there");
+        return new Promise((resolve) => {
+          ends = () => resolve(null);
+        });
+      },
+      () => groups(ask)[i],
+    );
+    await world.use(flow);
+    const { runId } = await world.run(flow);
+    if (i === 0) await world.signal(runId, "go");
+    else await world.advance(500);
+    // It is waited for, as long as for an effect that is told to stop.
+    if (i === 1) {
+      expect(await world.get(runId)).toMatchObject({ status: "running" });
+      ends?.();
+      await world.advance(5_000);
+    }
+    expect(await world.get(runId)).toMatchObject({ status: "completed", output: i === 0 ? {} : { error: "WAIT_TIMEOUT" } });
+    expect(calls.map(({ cancelled }) => cancelled)).toEqual([...Array(left).fill(false), ...Array(left).fill(true)]);
+  }
+});
+
+scenario("where its handler is gone, what a group goes on without is given up", async (world) => {
+  const job = declareEffect("job");
+  const handler = defineEffect("job", { run: () => wait({ reason: "job", again: true, onCancel: "again" }) });
+  const flow = defineWorkflow({
+    id: "flow",
+    effects: [job],
+    entry: "go",
+    nodes: { go: () => any([job({}), waitEvent("go")], { nextNode: "end" }), end: () => complete() },
+  });
+  await world.use({ workflows: [flow], effects: [handler] });
+  const { runId } = await world.run(flow);
+  await world.use(flow);
+  expect(await world.signal(runId, "go")).toMatchObject({ status: "completed" });
+});
+
+scenario("a process without the code leaves what is to be called off to one that has it", async (world) => {
+  const { flow, calls } = asking(() => wait({ reason: "job", again: true, onCancel: "again" }));
+  await world.use(flow);
+  const { runId } = await world.run(flow);
+  await world.use(defineWorkflow({ id: "other", entry: "a", nodes: { a: () => complete() } }));
+  await world.with((runtime) => runtime.cancel(runId));
+  await world.settle();
+  expect(["running", "waiting"]).toContain((await world.get(runId)).status);
+  await world.use(flow);
+  await world.settle();
+  expect(await world.get(runId)).toMatchObject({ status: "cancelled" });
+  expect(calls.map(({ cancelled }) => cancelled)).toEqual([false, true]);
+});
+
+scenario("a process that dies while it calls off leaves that to the next, which does not do so for ever", async (world) => {
+  const groups = { cancel: undefined, any: (ask: any) => any([ask({}), waitEvent("go")], { nextNode: "end" }) };
+  for (const [how, request] of Object.entries(groups)) {
+    let deaths = 2;
+    const { ask, flow, calls } = asking(
+      ({ cancelled }) => {
+        if (!cancelled) return wait({ reason: "job", again: true, onCancel: "again" });
+        return deaths > 0 ? new Promise(() => undefined) : null;
+      },
+      () => request?.(ask),
+    );
+    await world.use(flow);
+    const { runId } = await world.run(flow);
+    const send = (to: string): Promise<unknown> =>
+      world.with<unknown>((runtime) => (how === "cancel" ? runtime.cancel(to) : runtime.signal(to, "go")));
+    await send(runId);
+    await world.settle();
+    while (deaths > 0) {
+      await world.crash();
+      deaths -= 1;
+      await world.settle();
+    }
+    expect((await world.get(runId)).status).toBe(how === "cancel" ? "cancelled" : "completed");
+    expect(calls.map(({ cancelled }) => cancelled)).toEqual([false, true, true, true]);
+    expect(new Set(calls.map(({ key }) => key)).size).toBe(1);
+
+    // Where each death costs a millisecond.
+    if (world.kind !== "memory") continue;
+    const other = await world.run(flow);
+    deaths = Number.POSITIVE_INFINITY;
+    await send(other.runId);
+    await world.settle();
+    for (let died = 0; died < 15; died++) {
+      await world.crash();
+      await world.settle();
+    }
+    await world.advance(40_000);
+    expect((await world.get(other.runId)).status).toBe(how === "cancel" ? "cancelled" : "completed");
   }
 });
 

@@ -36,7 +36,7 @@ function spending() {
       tried += 1;
       if (fail === "definite" && tried === 1) throw definite(new Error("refused"));
       if (fail === "uncertain" && tried === 1) throw new Error("cut off");
-      return { limited: context.budget.limited } as Json;
+      return { limited: context.budget.limits.length > 0 } as Json;
     },
   });
   const one = defineWorkflow({

@@ -276,6 +276,19 @@ scenario("a cancelled run whose onCancel node is not here waits for it", async (
   expect(await world.get(runId)).toMatchObject({ status: "cancelled", output: "cleaned" });
 });
 
+scenario("a cancelled run goes to onCancel, though the code has lost the node that it was to go on at", async (world) => {
+  const clean = () => complete("cleaned");
+  const nodes = { a: () => sleep(1_000, { nextNode: "gone" }), gone: () => complete(), clean };
+  const old = versionOf(1, { entry: "a", onCancel: "clean", nodes });
+  await world.use(old);
+  const [blocked, waiting] = [await world.run(old), await world.run(old)];
+  await world.use(versionOf(2, { entry: "clean", onCancel: "clean", nodes: { clean } }));
+  await world.advance(1_000);
+  expect((await world.get(blocked.runId)).blocked).toMatchObject({ code: "WORKFLOW_INCOMPATIBLE" });
+  for (const { runId } of [blocked, waiting])
+    expect(await world.cancel(runId)).toMatchObject({ status: "cancelled", version: "2", output: "cleaned" });
+});
+
 scenario("check() tells which runs this code would break, and changes none", async (world) => {
   const child = defineWorkflow({ id: "child", entry: "a", nodes: { a: () => complete() } });
   const pay = defineEffect("pay", {

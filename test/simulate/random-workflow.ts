@@ -70,9 +70,14 @@ export function randomStart(random: SimulationRandom): StartWith {
 /**
  * The code of a seed: a parent, and the children and grandchildren that it may start.
  *
- * @param asksAgain With handlers that ask and are called again, that exclude each other, and that are speculative by their payload.
+ * @param with.version Of the second, nodes have other names, and the vars say how often they were migrated.
+ * @param with.transacts With handlers that write in a transaction of the store.
+ * @param with.asksAgain With handlers that ask and are called again, that exclude each other, and that are speculative by their payload.
  */
-export function randomCode(seed: number, asksAgain = false): SimulatedCode {
+export function randomCode(
+  seed: number,
+  { asksAgain = false, transacts = false, version = 1 }: { asksAgain?: boolean; transacts?: boolean; version?: number } = {},
+): SimulatedCode {
   const { random } = testIds(seed * 7_919 + 13);
   const int = (least: number, most: number): number => least + Math.floor(random() * (most - least + 1));
   const chance = (probability: number): boolean => random() < probability;
@@ -98,15 +103,19 @@ export function randomCode(seed: number, asksAgain = false): SimulatedCode {
   ];
 
   const definitions = Array.from({ length: int(2, 4) }, (_, i) => {
-    const speculative = chance(0.3);
+    const transactional = transacts && chance(0.6);
+    const speculative = chance(0.3) && !transactional;
     return defineEffect(`effect-${i}`, {
       ...(chance(0.4) ? { undo: pick(undos) } : {}),
+      transactional,
       speculative:
-        asksAgain && chance(0.2) ? (payload) => (payload as { behaviours: Behaviour[] }).behaviours[0] !== "ok" : speculative,
+        asksAgain && !transactional && chance(0.2)
+          ? (payload) => (payload as { behaviours: Behaviour[] }).behaviours[0] !== "ok"
+          : speculative,
       ...(asksAgain && chance(0.3)
         ? { exclusive: (payload) => String((payload as { behaviours: Behaviour[] }).behaviours.length % 2) }
         : {}),
-      onUncertain: pick(["retry", "fail", "ask"] as const),
+      ...uncertainty(transactional, pick(["retry", "fail", "ask"] as const)),
       policy: {
         maxAttempts: pick([1, 2, 3, 5]),
         backoff: { initialMs: pick([0, 10, 300, 2_000]), factor: 2, maxMs: 5_000, jitter: pick([0, 0.2]) },
@@ -188,6 +197,12 @@ export function randomCode(seed: number, asksAgain = false): SimulatedCode {
     });
   };
 
+  const name = (i: number): string => `${version === 1 ? "n" : "m"}${i}`;
+  const renamed = (size: number) => Object.fromEntries(Array.from({ length: size }, (_, i) => [`n${i}`, `m${i}`]));
+  const migrated = (vars: any) => {
+    vars.migrated = (vars.migrated ?? 0) + 1;
+  };
+
   const workflow = (level: number, plans: NodePlan[]): Workflow => {
     const id = ids[level];
     const decide = ({ vars, step }: { vars: any; step: number }, plan: NodePlan): StepPlan => {
@@ -201,17 +216,17 @@ export function randomCode(seed: number, asksAgain = false): SimulatedCode {
       if (plan.ends === "fails") return { failure: { message: "as it should" } };
       if (plan.ends === "throws") throw new Error("as it should");
       const next = (vars.count ?? 0) % 2 === 0 ? plan.next : plan.otherwise;
-      if (!plan.request) return { nextNode: `n${next}` };
+      if (!plan.request) return { nextNode: name(next) };
       const hasDeadline = "timeoutMs" in plan.request;
       return {
         effect: { ...effectOf(plan.request, vars, level), resultKey: "last" },
-        nextNode: `n${next}`,
-        ...(plan.errorNode === undefined ? {} : { errorNode: `n${plan.errorNode}` }),
-        ...(plan.timeoutNode === undefined || !hasDeadline ? {} : { timeoutNode: `n${plan.timeoutNode}` }),
+        nextNode: name(next),
+        ...(plan.errorNode === undefined ? {} : { errorNode: name(plan.errorNode) }),
+        ...(plan.timeoutNode === undefined || !hasDeadline ? {} : { timeoutNode: name(plan.timeoutNode) }),
       };
     };
     const nodes = plans.map((plan, i) => [
-      `n${i}`,
+      name(i),
       plan.async
         ? async (run: { vars: any; step: number }) => {
             await null;
@@ -221,10 +236,12 @@ export function randomCode(seed: number, asksAgain = false): SimulatedCode {
     ]);
     return defineWorkflow({
       id,
-      entry: "n0",
+      entry: name(0),
+      version,
+      ...(version > 1 ? { migrations: { 1: { nodes: renamed(plans.length), vars: migrated } } } : {}),
       nodes: Object.fromEntries(nodes),
       effects: [...definitions, undo],
-      ...(chance(0.3) ? { onCancel: `n${int(0, plans.length - 1)}` } : {}),
+      ...(chance(0.3) ? { onCancel: name(int(0, plans.length - 1)) } : {}),
     } as any);
   };
 
@@ -293,6 +310,10 @@ async function behave(behaviour: Behaviour | undefined, idempotencyKey: string):
     default:
       return { done: idempotencyKey.slice(0, 8) };
   }
+}
+
+function uncertainty(transactional: boolean, onUncertain: "retry" | "fail" | "ask") {
+  return transactional ? {} : { onUncertain };
 }
 
 const answerSchema = {

@@ -8,6 +8,15 @@ import type { Transition } from "../../src/kernel/transition.ts";
 import { minimise } from "../../src/testing/simulate/minimise.ts";
 import { simulated } from "./workflows.ts";
 
+/** Where they are not 25: most where most is random, fewer where a seed has many runs. `npm run simulate` tries any number. */
+const seedsOf: Record<string, number> = {
+  random: 100,
+  asking: 40,
+  transacting: 25,
+  upgraded: 25,
+  scheduled: 5,
+  frugal: 15,
+};
 const factor = Number(process.env.SIMULATE_RUNS ?? 1);
 
 describe("under faults, every promise holds", () => {
@@ -15,21 +24,21 @@ describe("under faults, every promise holds", () => {
     test(
       `of workflow "${name}"`,
       async () => {
-        const count = (name === "random" ? 250 : name === "asking" ? 100 : 60) * factor;
+        const count = (seedsOf[name] ?? 25) * factor;
         const report = await simulate(code, { ...options, seeds: { from: 1, count } });
         expect(report.problem).toBeUndefined();
         expect(report.seeds).toBe(count);
       },
-      60_000 * factor,
+      180_000 * factor,
     );
   }
 });
 
 test("one seed is one history, to the byte", async () => {
-  const seeds = Array.from({ length: 40 }, (_, i) => i + 1_000);
+  const seeds = Array.from({ length: 15 }, (_, i) => i + 1_000);
   const { code, options } = simulated.random!;
   const [first, second] = [await simulate(code, { ...options, seeds }), await simulate(code, { ...options, seeds })];
-  expect(first.totals.handlerCalls).toBeGreaterThan(100);
+  expect(first.totals.handlerCalls).toBeGreaterThan(50);
   expect(second.hashes).toEqual(first.hashes);
   expect(second.totals).toEqual(first.totals);
   expect(new Set(first.hashes.values()).size).toBe(seeds.length);

@@ -19,10 +19,10 @@ describe("under faults, every promise holds", () => {
           const report = await simulate(code, {
             ...options,
             store: place.store,
-            seeds: { from: 50_001, count: (name === "postgres" ? 8 : 20) * factor },
+            seeds: { from: 50_001, count: (name === "postgres" ? 5 : 10) * factor },
           });
           expect(report.problem).toBeUndefined();
-          expect(report.totals.records).toBeGreaterThan(8 * factor);
+          expect(report.totals.records).toBeGreaterThan(5 * factor);
         } finally {
           await place.remove();
         }

@@ -17,7 +17,7 @@ import {
   wait,
   type Workflow,
 } from "abstractruntime";
-import type { SimulateOptions } from "abstractruntime/testing";
+import type { SimulateOptions, SimulationEnd } from "abstractruntime/testing";
 import { z } from "zod";
 import { publish } from "../../examples/publish.ts";
 import { randomCode, randomStart } from "./random-workflow.ts";
@@ -225,10 +225,75 @@ export interface Simulated {
 
 const novel = { name: "novel", cents: 1_250 };
 
+/** A task of some seconds, of a schedule that has few moments and fires them all. */
+const task = defineWorkflow({
+  id: "task",
+  vars: type<{ at?: string; slow?: boolean }>(),
+  entry: "work",
+  effects: [post],
+  nodes: {
+    work: ({ vars }) => all([post({ to: vars.at ?? "" }), sleep(vars.slow ? 7_000 : 10)], { nextNode: "end" }),
+    end: ({ vars }) => (vars.at?.endsWith("7.000Z") ? fail("as it should") : complete({ at: vars.at })),
+  },
+});
+
+const scheduleStart = Date.UTC(2026, 0, 1);
+
+/** Each moment starts at most one run, which knows it, and where all are to be made up for, exactly one. */
+function firesOnce({ runs }: SimulationEnd): void {
+  for (const { runId, status, vars } of runs) {
+    const { spec, from } = vars as { spec?: { everyMs: number; endAt: number; overlap: string; catchUp: string }; from: number };
+    if (!spec) continue;
+    const moments = runs.filter(({ parentRunId }) => parentRunId === runId).map((child) => (child.vars as { at: string }).at);
+    if (new Set(moments).size < moments.length) throw new Error(`schedule ${runId} has fired twice for a moment: ${moments}`);
+    const all = Math.floor((spec.endAt - from) / spec.everyMs);
+    if (status === "completed" && spec.catchUp === "all" && spec.overlap !== "skip" && moments.length !== all)
+      throw new Error(`schedule ${runId} has fired for ${moments.length} of ${all} moments`);
+    if (status === "failed") throw new Error(`schedule ${runId} has failed`);
+  }
+}
+
+/** A run that went on under the second version was brought there once, and began there otherwise. */
+function migratedOnce({ runs, records }: SimulationEnd): void {
+  for (const { runId, vars } of runs) {
+    const times = records.get(runId)?.filter(({ kind }) => kind === "migrated").length ?? 0;
+    if (times !== (vars.migrated ?? 0) || times > 1)
+      throw new Error(`run ${runId} was migrated ${times} times: ${vars.migrated}`);
+  }
+}
+
 /** By name, for `npm run simulate -- --workflow NAME`. */
 export const simulated: Record<string, Simulated> = {
   random: { code: (seed) => randomCode(seed), options: { startWith: randomStart } },
-  asking: { code: (seed) => randomCode(seed, true), options: { startWith: randomStart } },
+  asking: { code: (seed) => randomCode(seed, { asksAgain: true }), options: { startWith: randomStart } },
+  transacting: { code: (seed) => randomCode(seed, { transacts: true, asksAgain: true }), options: { startWith: randomStart } },
+  upgraded: {
+    code: (seed) => ({
+      ...randomCode(seed, { asksAgain: seed % 2 === 0 }),
+      next: randomCode(seed, { asksAgain: seed % 2 === 0, version: 2 }),
+    }),
+    options: { startWith: randomStart, invariants: migratedOnce },
+  },
+  scheduled: {
+    code: { workflows: [task] },
+    options: {
+      start: ["abstractruntime.schedule"],
+      vars: (random, { index }) => ({
+        spec: {
+          id: `s${index}`,
+          workflowId: "task",
+          everyMs: random.pick([1_000, 5_000, 30_000]),
+          endAt: scheduleStart + random.pick([20_000, 100_000]),
+          vars: { slow: random.chance(0.5) },
+          momentKey: "at",
+          overlap: random.pick(["skip", "queue", "allow"]),
+          catchUp: random.pick(["latest", "none", "all"]),
+        },
+        from: scheduleStart,
+      }),
+      invariants: firesOnce,
+    },
+  },
   hello: { code: hello, options: { vars: () => ({ name: "world" }) } },
   order: {
     code: order,

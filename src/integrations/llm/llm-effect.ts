@@ -1,6 +1,15 @@
 /** The handler of `llm_call`: any client, with attempts, streaming, budgets and checks of the runtime's. */
 import type { StandardSchemaV1 } from "@standard-schema/spec";
-import { type DefinedEffect, defineEffect, type Json, type PolicyOptions, type WaitRequest } from "../../index.ts";
+import {
+  AbstractRuntimeError,
+  type DefinedEffect,
+  defineEffect,
+  isError,
+  permanent,
+  type Json,
+  type PolicyOptions,
+  type WaitRequest,
+} from "../../index.ts";
 import { spend } from "../budget.ts";
 import { checkOptions, refuse } from "../options.ts";
 import type { LlmClient } from "./client.ts";
@@ -16,7 +25,7 @@ export interface LlmEffectOptions {
   policy?: PolicyOptions;
   /** Whether whoever watches a run sees answers as they come. Default: true. */
   stream?: boolean;
-  /** What models cost, for budgets in `usd`. Default: calls cost nothing. */
+  /** What models cost, for budgets in `usd`: a run that has one fails without them. `{}`: calls cost nothing. */
   prices?: Prices;
 }
 
@@ -36,16 +45,24 @@ export function llmEffect(client: LlmClient, options: LlmEffectOptions = {}): De
     async run(asked, context): Promise<LlmResult<Json> | WaitRequest> {
       const request: LlmRequest = { ...(await withTexts(asked, () => context.artifacts)), stream };
       const { model = client.model } = request;
+      const { limits } = context.budget;
+      if (limits.includes("usd") && !prices) throw permanent(unpriced());
       const answer = await spend(
         context,
-        context.budget.limited ? estimateOf(request, client.model, prices) : {},
+        limits.length > 0 ? estimateOf(request, client.model, prices) : {},
         () => client.generate(request, context),
         (given) => actualOf(given.usage, [model, given.model], prices),
       );
       if (!isAnswer(answer)) return answer;
-      const data = request.output ? await dataOf(answer, request.output) : null;
-      await checkReferences({ ...answer, data }, () => context.artifacts);
-      return { ...answer, data };
+      try {
+        const data = request.output ? await dataOf(answer, request.output) : null;
+        await checkReferences({ ...answer, data }, () => context.artifacts);
+        return { ...answer, data };
+      } catch (error) {
+        // It is of no use, and was paid for all the same.
+        if (isError(error, "LLM_OUTPUT_INVALID")) error.details = { usage: { ...answer.usage } };
+        throw error;
+      }
     },
   });
   return made as unknown as DefinedEffect<"llm_call", Json, LlmResult<Json>>;
@@ -53,6 +70,13 @@ export function llmEffect(client: LlmClient, options: LlmEffectOptions = {}): De
 
 function isAnswer(given: ModelAnswer | WaitRequest): given is ModelAnswer {
   return "toolCalls" in given;
+}
+
+/** A budget that no call counts towards would let a run spend without end. */
+function unpriced(): Error {
+  const problem =
+    "the run has a budget in dollars, and llmEffect() does not know what calls cost: give it prices, or {} for nothing";
+  return new AbstractRuntimeError("INVALID_OPTION", { option: "prices", problem });
 }
 
 function checkPrices(prices: Prices = {}): void {

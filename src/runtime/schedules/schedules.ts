@@ -2,6 +2,7 @@
 import { AbstractRuntimeError, type ErrorData, isError, nearest } from "../../kernel/errors.ts";
 import { cloneJson, type JsonObject } from "../../kernel/json.ts";
 import { isEnded, type RunState } from "../../kernel/run.ts";
+import type { Spend } from "../../kernel/spend.ts";
 import type { Loaded } from "../../kernel/transition.ts";
 import type { Store } from "../../kernel/store.ts";
 import type { Anything } from "../../kernel/typing.ts";
@@ -22,7 +23,7 @@ export interface ScheduleHost {
   workflow(id: string): Workflow;
   /** @throws VARS_INVALID, NOT_JSON, JSON_TOO_DEEP, TOO_LARGE */
   checkVars(workflow: Workflow, vars: JsonObject): Promise<void>;
-  start(workflow: Workflow | string, options: { runId: string; vars: unknown }): Promise<{ runId: string }>;
+  start(workflow: Workflow | string, options: { runId: string; vars: unknown; budget?: Spend }): Promise<{ runId: string }>;
   /** The run as it is stored, mail included. */
   find(runId: string): Promise<{ state: RunState; loaded: Loaded } | undefined>;
   control(runId: string, action: "pause" | "unpause" | "cancel"): Promise<void>;
@@ -71,7 +72,8 @@ export class Schedules {
    * Makes a schedule. It is durable when this resolves, and any process that has its workflow fires it. A second call with the same
    * options finds it, also after it has ended; after `delete` a call makes it anew.
    *
-   * @throws INVALID_OPTION, SCHEDULE_INVALID, SCHEDULE_EXISTS (with other options), WORKFLOW_UNKNOWN, VARS_INVALID, NOT_JSON, TOO_LARGE
+   * @throws INVALID_OPTION, SCHEDULE_INVALID, SCHEDULE_EXISTS (with other options), WORKFLOW_UNKNOWN, VARS_INVALID, NOT_JSON, TOO_LARGE,
+   *   RUN_MOVED (it fires in another store)
    */
   async create<Input = Anything>(options: ScheduleOptions<Input>): Promise<Schedule> {
     checkScheduleOptions(options);
@@ -80,9 +82,12 @@ export class Schedules {
     const spec = readSpec(options as ScheduleOptions, workflow.id);
     await this.#host.checkVars(workflow, varsAt(spec, this.#host.now()));
     for (;;) {
-      const found = await this.#newest(spec.id);
+      const { found, generation } = await this.#newest(spec.id);
       const different = found && differences(found.vars.spec, spec);
       if (found && different && stands(found, different)) {
+        const { moving, row } = found.loaded;
+        // Nothing fires here, and it would fire twice if another one were made.
+        if (moving) throw new AbstractRuntimeError("RUN_MOVED", { runId: row.runId, to: moving.to, phase: moving.phase });
         if (different.length === 0) return this.#view(found);
         throw new AbstractRuntimeError("SCHEDULE_EXISTS", { scheduleId: spec.id, different });
       }
@@ -90,7 +95,7 @@ export class Schedules {
       checkFires(spec, from);
       try {
         const vars: ScheduleVars = { spec, from };
-        await this.#host.start(scheduleWorkflow, { runId: runIdOf(spec.id, (found?.generation ?? 0) + 1), vars });
+        await this.#host.start(scheduleWorkflow, { runId: runIdOf(spec.id, generation + 1), vars });
       } catch (error) {
         // Another process was faster: what it made is looked at in the next turn.
         if (!isError(error, "RUN_EXISTS")) throw error;
@@ -103,13 +108,14 @@ export class Schedules {
     return this.#view(await this.#existing(id));
   }
 
-  /** All schedules that were not deleted, ordered by id. */
+  /** All schedules that were not deleted, and have not left for another store, ordered by id. */
   async list(): Promise<Schedule[]> {
     const newest = await this.#generations();
     const schedules: Schedule[] = [];
     for (const [id, generation] of [...newest].sort(([a], [b]) => (a < b ? -1 : 1))) {
       const found = await this.#generation(id, generation);
-      if (found && !found.deleted) schedules.push(await this.#view(found));
+      if (!found || found === "purged") continue;
+      if (!found.deleted && found.loaded.moving?.phase !== "left") schedules.push(await this.#view(found));
     }
     return schedules;
   }
@@ -137,9 +143,9 @@ export class Schedules {
    */
   async delete(id: string): Promise<void> {
     checkScheduleId(id);
-    const found = await this.#newest(id);
-    if (!found) throw await this.#unknown(id);
-    if (!found.deleted && !isEnded(found.state)) await this.#host.control(found.state.runId, "cancel");
+    const { found, generation } = await this.#newest(id);
+    if (generation === 0) throw await this.#unknown(id);
+    if (found && !found.deleted && !isEnded(found.state)) await this.#host.control(found.state.runId, "cancel");
   }
 
   /**
@@ -157,7 +163,9 @@ export class Schedules {
     const runId = `trigger:${id}~${generation}~${key}`;
     if (await this.#host.store.load(runId)) return { runId };
     try {
-      return await this.#host.start(vars.spec.workflowId, { runId, vars: varsAt(vars.spec, this.#host.now()) });
+      const { workflowId, budget } = vars.spec;
+      const given = { vars: varsAt(vars.spec, this.#host.now()), ...(budget ? { budget } : {}) };
+      return await this.#host.start(workflowId, { runId, ...given });
     } catch (error) {
       // Two calls at once differ in their moments; the first one stands.
       if (isError(error, "RUN_EXISTS")) return { runId };
@@ -169,7 +177,7 @@ export class Schedules {
 
   async #existing(id: string): Promise<Found> {
     checkScheduleId(id);
-    const found = await this.#newest(id);
+    const { found } = await this.#newest(id);
     if (!found || found.deleted) throw await this.#unknown(id);
     return found;
   }
@@ -188,29 +196,31 @@ export class Schedules {
     });
   }
 
-  /** Generations follow one another without a gap: found by doubling, then halving. */
-  async #newest(id: string): Promise<Found | undefined> {
-    let newest = await this.#generation(id, 1);
-    if (!newest) return undefined;
-    let missing = 2;
-    for (let next = await this.#generation(id, missing); next; next = await this.#generation(id, missing)) {
-      newest = next;
-      missing *= 2;
-    }
+  /**
+   * The newest generation, 0 when there was none; without what was found when that has been purged. Generations follow one another
+   * without a gap, those that were purged included: it is found by doubling, then halving.
+   */
+  async #newest(id: string): Promise<{ generation: number; found?: Found }> {
+    let newest: { generation: number; found?: Found } = { generation: 0 };
+    const isThere = async (generation: number): Promise<boolean> => {
+      const found = await this.#generation(id, generation);
+      if (found) newest = { generation, ...(found === "purged" ? {} : { found }) };
+      return found !== undefined;
+    };
+    let missing = 1;
+    while (await isThere(missing)) missing *= 2;
     while (missing - newest.generation > 1) {
       const middle = Math.floor((newest.generation + missing) / 2);
-      const found = await this.#generation(id, middle);
-      if (found) newest = found;
-      else missing = middle;
+      if (!(await isThere(middle))) missing = middle;
     }
     return newest;
   }
 
   /** @throws RUN_EXISTS when its id was given to a run of another workflow. */
-  async #generation(id: string, generation: number): Promise<Found | undefined> {
+  async #generation(id: string, generation: number): Promise<Found | "purged" | undefined> {
     const runId = runIdOf(id, generation);
     const found = await this.#host.find(runId);
-    if (!found) return undefined;
+    if (!found) return (await this.#host.store.tombstone(runId)) && "purged";
     const { state, loaded } = found;
     if (state.workflowId !== scheduleWorkflowId)
       throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: `workflow "${state.workflowId}", not as a schedule` });

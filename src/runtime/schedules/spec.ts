@@ -3,6 +3,7 @@ import { AbstractRuntimeError, checkOptions, nearest } from "../../kernel/errors
 import { equalJson, isObject, type Json, type JsonObject, toJson } from "../../kernel/json.ts";
 import { readMoment } from "../../kernel/moment.ts";
 import { checkResultKey } from "../../kernel/patch.ts";
+import { readBudget, type Spend } from "../../kernel/spend.ts";
 import type { Anything } from "../../kernel/typing.ts";
 import type { Workflow } from "../../kernel/workflow.ts";
 import { nextMoment, readCron, type Timetable } from "./moments.ts";
@@ -22,6 +23,8 @@ export type ScheduleOptions<Input = Anything> = ScheduleTiming & {
   startAt?: Date | string | number;
   /** Nothing fires after it, and the schedule ends. Default: never. */
   endAt?: Date | string | number;
+  /** What each run may spend. Default: no limits. */
+  budget?: Spend;
 } & ScheduledVars<NoInfer<Input>>;
 
 export type ScheduleTiming =
@@ -68,6 +71,7 @@ const optionNames = [
   "catchUp",
   "startAt",
   "endAt",
+  "budget",
 ];
 
 /** @throws INVALID_OPTION for an unknown option, SCHEDULE_INVALID, NOT_JSON, JSON_TOO_DEEP */
@@ -78,6 +82,7 @@ export function readSpec(options: ScheduleOptions, workflowId: string): Schedule
   const endAt = moment(options.endAt, "endAt", invalid);
   if (startAt !== undefined && endAt !== undefined && endAt < startAt) invalid("endAt", "endAt lies before startAt");
   if (momentKey !== undefined) checkMomentKey(momentKey, invalid);
+  const budget = readBudget(options.budget, "schedules.create()");
   const given = toJson(vars, "vars");
   if (!isObject(given)) throw new AbstractRuntimeError("NOT_JSON", { path: "vars", problem: "the vars of a run are an object" });
   return {
@@ -90,6 +95,7 @@ export function readSpec(options: ScheduleOptions, workflowId: string): Schedule
     catchUp: oneOf(catchUps, catchUp, "catchUp", invalid),
     ...(startAt === undefined ? {} : { startAt }),
     ...(endAt === undefined ? {} : { endAt }),
+    ...(budget === undefined ? {} : { budget }),
   };
 }
 

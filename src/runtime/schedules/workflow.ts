@@ -13,6 +13,7 @@ import { isObject, type JsonObject } from "../../kernel/json.ts";
 import { setAt } from "../../kernel/patch.ts";
 import { complete, join, subworkflow, waitUntil } from "../../kernel/plan.ts";
 import { childId } from "../../kernel/child-id.ts";
+import type { Spend } from "../../kernel/spend.ts";
 import { defineWorkflow } from "../../kernel/workflow.ts";
 import { latestMoment, nextMoment, type Timetable } from "./moments.ts";
 
@@ -32,6 +33,7 @@ export interface ScheduleSpec extends Timetable {
   momentKey?: string;
   overlap: (typeof overlaps)[number];
   catchUp: (typeof catchUps)[number];
+  budget?: Spend;
 }
 
 export interface ScheduleVars {
@@ -81,7 +83,7 @@ export const scheduleWorkflow = defineWorkflow({
         vars.lastRunId = childId(runId, String(step));
         const { spec } = vars;
         // Detached in any case: a cancel of the schedule is not one of its runs.
-        const child = { vars: varsAt(spec, moment), detached: true };
+        const child = { vars: varsAt(spec, moment), detached: true, ...(spec.budget ? { budget: spec.budget } : {}) };
         return subworkflow(spec.workflowId, child, {
           nextNode: spec.overlap === "allow" ? "rest" : "ended",
           errorNode: "failed",

@@ -14,10 +14,12 @@ import { cloneJson, equalJson, isObject, type Json, type JsonObject, toJson } fr
 import { migration } from "../../kernel/migrate.ts";
 import { decodeRecord, type Origin, readHeader } from "../../kernel/record.ts";
 import { isEnded, plainState, type RunState } from "../../kernel/run.ts";
+import { checkRunId } from "../../kernel/run-id.ts";
 import type { Store } from "../../kernel/store.ts";
 import type { Workflow } from "../../kernel/workflow.ts";
 import { stateAt } from "./moments.ts";
 import { loadRun } from "../read.ts";
+import { scheduleWorkflowId } from "../schedules/workflow.ts";
 
 export interface ForkOptions {
   /** Go on as the run was after this record. Default: its last one. */
@@ -57,6 +59,7 @@ export async function forkRun(
   options: ForkOptions,
   from?: { snapshotId: string; check(state: RunState): void },
 ): Promise<{ runId: string }> {
+  checkRunId(runId);
   check(options);
   const standing = options.runId === undefined ? undefined : await standingFork(host.store, options.runId);
   // A second call goes on from the same record, wherever its origin has got to meanwhile.
@@ -118,6 +121,8 @@ async function pointOf(
   const refuse = (problem: string): never => {
     throw new AbstractRuntimeError("FORK_REFUSED", { runId, seq, problem });
   };
+  // It would fire beside the schedule, under an id that nobody knows a schedule by.
+  if (state.workflowId === scheduleWorkflowId) refuse("it is a schedule: make another one with schedules.create()");
   if (state.undoing) refuse("what it had done was being undone there, or had been");
   if (state.cancelling) refuse("it was being cancelled there, or had been");
   if (!isEnded(state) && state.open.size === 0) return state;

@@ -5,7 +5,7 @@
  */
 import { artifactIdsWritten } from "../../kernel/artifact.ts";
 import type { DriveHost } from "../../kernel/drive-host.ts";
-import type { EffectDefinition } from "../../kernel/effect.ts";
+import type { AnyEffect, EffectDefinition } from "../../kernel/effect.ts";
 import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "../../kernel/errors.ts";
 import { execute } from "../../kernel/execute.ts";
 import { fold } from "../../kernel/fold.ts";
@@ -98,8 +98,10 @@ export class Player {
     this.#effects = new Map(Object.entries(effects));
     this.#now = state.updatedAt;
     this.#at = state.seq;
+    // What a handler streams is no part of the run: nobody is shown it.
+    const { streams: _, ...unwatched } = host;
     // Nodes are told the time of then; nothing here asks for the time of now.
-    this.#host = { ...host, now: () => this.#now, holdsLeases: () => true, fingerprint: "" };
+    this.#host = { ...unwatched, now: () => this.#now, holdsLeases: () => true, fingerprint: "" };
     this.#commands = [...recording.commands];
     this.#stepsLeft = Map.groupBy(recording.steps, ({ node }) => node);
     const openAtStart = new Set<RecordedEffect>();
@@ -431,7 +433,9 @@ export class Player {
       case "effect_completed":
         if ("collect" in event.data) return joinDrafts(this.#state, effect);
         if (wait?.reason === "until") return passed(effect, wait);
-        return [{ kind: "effect_completed", effectId, ...attempt, data: { result: event.data.result } }];
+        return [
+          { kind: "effect_completed", effectId, ...attempt, data: { result: this.#playedBack(effect, event.data.result) } },
+        ];
       case "delivered": {
         const { nextNode: _, ...data } = event.data;
         if (data.outcome === "failed") return this.#failed(effect, data.error ?? { name: "Error", message: "failed" });
@@ -440,6 +444,11 @@ export class Player {
       default:
         throw new RangeError(`a ${event.kind} record is none of an effect`);
     }
+  }
+
+  #playedBack(effect: OpenEffect, result: Json): Json {
+    const definition = this.#host.effect(effect.type, this.#workflow);
+    return definition?.playedBack ? definition.playedBack(cloneJson(result), cloneJson(payloadOf(effect))) : result;
   }
 
   #failed(effect: OpenEffect, error: ErrorData): RecordDraft[] {
@@ -451,12 +460,14 @@ export class Player {
   }
 
   /** Calls a handler instead of playing back. It has one attempt. */
-  async #call(effect: OpenEffect, played: Played, mode: "live" | ReplayHandler): Promise<void> {
+  async #call(effect: OpenEffect, played: Played, mode: "live" | ReplayHandler | AnyEffect): Promise<void> {
     played.called = true;
     const { recorded } = played;
     const defined = this.#host.effect(effect.type, this.#workflow);
-    const given = mode === "live" ? defined : handlerOf(effect.type, mode);
-    const made = await execute(given as EffectDefinition, effect, this.#state, this.#host).outcome;
+    const given = mode === "live" ? defined : (definitionIn(mode) ?? handlerOf(effect.type, mode as ReplayHandler));
+    // What it spends here is not the run's to count.
+    const { budgets: _, ...state } = this.#state;
+    const made = await execute(given as EffectDefinition, effect, state, this.#host).outcome;
     const outcome: Outcome =
       made.kind === "completed" ? { ...made, result: this.#offloadedResult(made.result, defined?.keepsShape) } : made;
     if (recorded?.end) this.#at = Math.max(this.#at, recorded.end.seq);
@@ -580,6 +591,11 @@ export class Player {
       });
     }
   }
+}
+
+/** Of another effect that is to be called. */
+export function definitionIn(mode: ReplayEffects[string]): EffectDefinition | undefined {
+  return typeof mode === "function" ? (mode as Partial<AnyEffect>).definition : undefined;
 }
 
 function handlerOf(type: string, run: ReplayHandler): EffectDefinition {

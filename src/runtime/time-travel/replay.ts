@@ -8,7 +8,7 @@
  * P3. A replay of the code that made a run, whose nodes depend on nothing but what they are given, reports nothing.
  */
 import type { DriveHost } from "../../kernel/drive-host.ts";
-import type { EffectContext } from "../../kernel/effect.ts";
+import type { AnyEffect, EffectContext } from "../../kernel/effect.ts";
 import { AbstractRuntimeError, checkOptions, nearest } from "../../kernel/errors.ts";
 import { issueTexts } from "../../kernel/execute.ts";
 import { fold } from "../../kernel/fold.ts";
@@ -22,7 +22,7 @@ import type { Workflow } from "../../kernel/workflow.ts";
 import { otherVars } from "./fork.ts";
 import { stateAt } from "./moments.ts";
 import { checkWhole } from "../options.ts";
-import { Player } from "./player.ts";
+import { definitionIn, Player } from "./player.ts";
 import { loadRun } from "../read.ts";
 import { Recording } from "./recording.ts";
 import type { ReplayDifference } from "./replay-difference.ts";
@@ -31,7 +31,7 @@ import { type Run, viewOf } from "../view.ts";
 /** Called for an effect instead of what is recorded of it. What it returns is the result; what it throws fails the effect. */
 export type ReplayHandler = (payload: Json, context: EffectContext) => unknown;
 
-export type ReplayEffects = Readonly<Record<string, "recorded" | "live" | ReplayHandler>>;
+export type ReplayEffects = Readonly<Record<string, "recorded" | "live" | ReplayHandler | AnyEffect>>;
 
 export interface ReplayOptions {
   /** The code to run. Default: the workflow that the runtime has under the run's workflow id. */
@@ -41,8 +41,8 @@ export interface ReplayOptions {
   /** Begin with other vars: a whole, or a function that is given a copy and changes it, or returns others. */
   vars?: object | ((vars: JsonObject) => unknown);
   /**
-   * By type of effect: `"recorded"` plays back what it gave (the default), `"live"` calls its handler, once, and a function is called in
-   * its place. Also for waits and children, by a function: what it returns is the answer.
+   * By type of effect: `"recorded"` plays back what it gave (the default), `"live"` calls its handler, once, and a function, or another
+   * effect of the type, is called in its place. Also for waits and children, by a function: what it returns is the answer.
    */
   effects?: ReplayEffects;
   /** Stop after so many nodes: changed code may go round for ever. Default: 100,000. */
@@ -133,11 +133,15 @@ function checkEffects(effects: ReplayEffects, recording: Recording, workflow: Wo
       refuse(`effects.${type} is "recorded", "live" or a function`, nearest(String(mode), ["recorded", "live"]));
     if (mode === "recorded") continue;
     if (type === "all" || type === "any") refuse(`effects.${type}: name the members of the group instead`);
-    if (mode !== "live") continue;
+    const other = definitionIn(mode);
+    if (other && other.type !== type) refuse(`effects.${type} is an effect of another type, "${other.type}"`);
+    if (other?.declared) refuse(`effects.${type} is an effect without a handler: give one that has it`);
+    if (mode !== "live" && !other) continue;
     if (isBuiltIn(type)) refuse(`effects.${type}: a wait or child cannot be live; give a function that answers`);
-    if (!definition)
+    const called = other ?? definition;
+    if (!called)
       throw new AbstractRuntimeError("EFFECT_UNKNOWN", { effectType: type, runId, declared: workflow.effects.has(type) });
-    if (definition.transactional)
+    if (called.transactional)
       refuse(`effects.${type}: a transactional effect writes to the store, and a replay writes nothing; give a function`);
   }
 }

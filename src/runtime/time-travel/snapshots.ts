@@ -104,6 +104,7 @@ export class Snapshots {
 
   /** Answers whether there was one. The run stays as it is. */
   async delete(snapshotId: string): Promise<boolean> {
+    checkText("snapshotId", snapshotId, 0, Number.POSITIVE_INFINITY);
     return this.#host.store().deleteSnapshot(snapshotId);
   }
 
@@ -120,6 +121,7 @@ export class Snapshots {
   }
 
   async #find(snapshotId: string): Promise<SnapshotRow> {
+    checkText("snapshotId", snapshotId, 0, Number.POSITIVE_INFINITY);
     const snapshot = await this.#host.store().snapshot(snapshotId);
     if (!snapshot) throw new AbstractRuntimeError("SNAPSHOT_NOT_FOUND", { snapshotId });
     return snapshot;

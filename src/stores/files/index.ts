@@ -8,11 +8,10 @@
  * F4. Rows, waits and mail are in memory; records and checkpoints are read from their files when they are asked for.
  */
 import * as fs from "node:fs";
-import { resolve } from "node:path";
 import { type Clock, systemClock } from "../../kernel/clock.ts";
 import { checkOptions } from "../../kernel/errors.ts";
 import type { Store } from "../../kernel/store.ts";
-import { prepareDirectory } from "../directory.ts";
+import { pathOf, prepareDirectory } from "../directory.ts";
 import { MemoryStore } from "../memory/index.ts";
 import { fileError } from "../file-errors.ts";
 import { type FileSystem, Journal } from "./journal.ts";
@@ -41,7 +40,7 @@ export async function openFiles(
   { clock = systemClock }: FilesOptions,
   fileSystem: FileSystem,
 ): Promise<Store> {
-  const root = resolve(directory);
+  const root = pathOf(directory, "files");
   const name = `files:${directory}`;
   let unlock: (() => void) | undefined;
   let journal: Journal | undefined;

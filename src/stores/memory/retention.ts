@@ -1,7 +1,7 @@
 /** Runs that are removed, and what is left of them. */
 import type { Tombstone } from "../../kernel/moving.ts";
 import { hasLivedOn } from "../ended.ts";
-import { mayGo, whereTo } from "../retention.ts";
+import { epochLeft, mayGo, whereTo } from "../retention.ts";
 import type { Contents, Run } from "./contents.ts";
 
 export function purge(
@@ -24,7 +24,12 @@ export function purge(
 export function bury(contents: Contents, run: Run, now: number, note = whereTo(run.moving)): void {
   const { runId, workflowId, status, head, seq, updatedAt } = run.row;
   const tombstone: Tombstone = { runId, workflowId, status, head, seq, endedAt: updatedAt, purgedAt: now };
-  contents.tombstones.set(runId, note === undefined ? tombstone : { ...tombstone, note });
+  const epoch = epochLeft(run);
+  contents.tombstones.set(runId, {
+    ...tombstone,
+    ...(epoch === undefined ? {} : { epoch }),
+    ...(note === undefined ? {} : { note }),
+  });
   remove(contents, run);
 }
 

@@ -405,7 +405,7 @@ function isAwaited(run: Run, key: string): boolean {
 }
 
 function isWaiting({ waits }: Run, effect: string | true, key: string): boolean {
-  return effect === true ? [...waits.values()].some(({ waitKey }) => waitKey === key) : waits.has(effect);
+  return effect === true ? [...waits.values()].some(({ waitKey }) => waitKey === key) : waits.get(effect)?.waitKey === key;
 }
 
 function isTaken({ known, mail, recalled }: Run, id: string): boolean {

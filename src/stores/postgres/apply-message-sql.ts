@@ -64,7 +64,9 @@ export const messageSql = `
           results[a] := 'f' || c_status[s];
         ELSIF NOT m_failed[j] AND c_status[s] NOT IN ('running', 'waiting') AND NOT (c_status[s] = 'failed' AND c_wake[s] IS NOT NULL) THEN
           results[a] := 'e' || c_status[s];
-        ELSIF m_effect[j] IS NOT NULL AND NOT EXISTS (SELECT FROM ~waits WHERE run = c_run[s] AND effect_id = m_effect[j]) THEN
+        ELSIF m_effect[j] IS NOT NULL AND NOT EXISTS (
+          SELECT FROM ~waits WHERE run = c_run[s] AND effect_id = m_effect[j] AND wait_key = m_key[j])
+        THEN
           results[a] := 'w';
         ELSIF m_waiting[j] AND NOT EXISTS (SELECT FROM ~waits WHERE wait_key = m_key[j] AND run = c_run[s]) THEN
           results[a] := 'w';

@@ -1,7 +1,7 @@
 /** Runs that are removed, and what is left of them. In transactions; rows of runs are locked in the order of their ids. */
 import type { Tombstone } from "../../kernel/moving.ts";
 import { hasLivedOn } from "../ended.ts";
-import { mayGo, tombstoneRow, whereTo } from "../retention.ts";
+import { epochLeft, mayGo, tombstoneRow, whereTo } from "../retention.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
 import { arrayOf, encode } from "./encode.ts";
 import { movingOf, type RunTableRow } from "./read.ts";
@@ -50,10 +50,11 @@ export async function bury(
   note = whereTo(movingOf(run)),
 ): Promise<void> {
   const sql = `INSERT INTO ~tombstones SELECT run_id, workflow_id, status, head, seq, updated_at,
-      coalesce($2::bigint, ${serverNow}), $3 FROM ~runs WHERE run = $1
+      coalesce($2::bigint, ${serverNow}), $3, $4 FROM ~runs WHERE run = $1
     ON CONFLICT (run_id) DO UPDATE SET workflow_id = excluded.workflow_id, status = excluded.status, head = excluded.head,
-      seq = excluded.seq, ended_at = excluded.ended_at, purged_at = excluded.purged_at, note = excluded.note`;
-  await statements.rows(client, sql, [run.run, now, note === undefined ? null : encode(note)]);
+      seq = excluded.seq, ended_at = excluded.ended_at, purged_at = excluded.purged_at, note = excluded.note, epoch = excluded.epoch`;
+  const epoch = epochLeft({ epoch: run.epoch, moving: movingOf(run) });
+  await statements.rows(client, sql, [run.run, now, note === undefined ? null : encode(note), epoch ?? null]);
   await remove(statements, client, run);
 }
 

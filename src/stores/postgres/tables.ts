@@ -201,7 +201,8 @@ export const migrations: readonly string[] = [
     seq integer NOT NULL,
     ended_at bigint NOT NULL,
     purged_at bigint NOT NULL,
-    note text
+    note text,
+    epoch integer
   );
 
   -- Names the contents, so that a cursor of another store is known for what it is.

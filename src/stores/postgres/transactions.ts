@@ -5,7 +5,7 @@ import type { NewRun, Transition } from "../../kernel/transition.ts";
 import type { Store } from "../../kernel/store.ts";
 import type { Applied } from "../group.ts";
 import type { Call } from "./calls.ts";
-import { identitySql, type PooledClient, type PostgresClient, type Statements } from "./connection.ts";
+import { identitySql, type PooledClient, type PostgresClient, type PostgresPool, type Statements } from "./connection.ts";
 import type { Database } from "./database.ts";
 import { codeOf, isDisconnected, storeError } from "./errors.ts";
 import type { Reader } from "./read.ts";
@@ -53,6 +53,10 @@ export class Transactions {
   /** As `within` of the store. @throws INVALID_OPTION */
   within(client: unknown): ReturnType<NonNullable<Store["within"]>> {
     if (!isClient(client)) throw invalid("transaction must be a client of `pg` on which a transaction was begun");
+    if (isPool(client)) throw invalid("transaction is a pool: begin it on a client that pool.connect() gives, and pass that");
+    // It would keep the first query until somebody connects it. (`pg` has no public word for that.)
+    if ((client as { _connected?: boolean })._connected === false)
+      throw invalid("transaction is a client that is not connected: await client.connect(), and begin");
     return {
       create: (runs: readonly NewRun[], workerId?: string) => this.#join(client, { kind: "create", runs, workerId }),
       deliver: (messages, limit) => this.#join(client, { kind: "deliver", messages, limit }),
@@ -229,6 +233,10 @@ interface Committed {
 
 function isClient(client: unknown): client is PostgresClient {
   return typeof client === "object" && client !== null && typeof (client as Partial<PostgresClient>).query === "function";
+}
+
+function isPool(client: PostgresClient): boolean {
+  return typeof (client as Partial<PostgresPool>).idleCount === "number";
 }
 
 function answerOf<T>([applied]: readonly Applied[]): T {

@@ -9,7 +9,7 @@
  * Q4. No read transaction spans an await.
  */
 import { existsSync, statSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { type Clock, systemClock } from "../../kernel/clock.ts";
 import { AbstractRuntimeError, checkOptions, isError } from "../../kernel/errors.ts";
@@ -23,7 +23,7 @@ import type { RunCopy, Tombstone } from "../../kernel/moving.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
 import type { ClaimOptions, LoadOptions, Store, StoreStats } from "../../kernel/store.ts";
 import type { StreamChunk, StreamFrom } from "../../kernel/stream.ts";
-import { prepareDirectory } from "../directory.ts";
+import { pathOf, prepareDirectory } from "../directory.ts";
 import { type Applied, Group } from "../group.ts";
 import { Listeners, type Wakes } from "../listeners.ts";
 import type { Move, MoveUnderWay, Refusal } from "../moving.ts";
@@ -83,7 +83,7 @@ const othersMs = 100;
  */
 export async function sqliteStore(path: string, options: SqliteOptions = {}): Promise<Store> {
   checkOptions(options, ["clock", "busyTimeoutMs"], "sqliteStore()");
-  const file = path === ":memory:" ? path : resolve(path);
+  const file = path === ":memory:" ? path : pathOf(path, "sqlite");
   const name = `sqlite:${path}`;
   const clock = options.clock ?? systemClock;
   const busyTimeoutMs = options.busyTimeoutMs ?? 30_000;

@@ -124,7 +124,7 @@ export class Mailbox {
     const found =
       effect === true
         ? this.#reader.prepare("SELECT 1 FROM waits INDEXED BY waits_key WHERE wait_key = ? AND run = ? LIMIT 1").get(key, run)
-        : this.#reader.prepare("SELECT 1 FROM waits WHERE run = ? AND effect_id = ?").get(run, effect);
+        : this.#reader.prepare("SELECT 1 FROM waits WHERE run = ? AND effect_id = ? AND wait_key = ?").get(run, effect, key);
     return found !== undefined;
   }
 

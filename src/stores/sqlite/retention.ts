@@ -1,7 +1,7 @@
 /** Runs that are removed, and what is left of them. Inside a transaction of the group, see Q1 and Q2 in `index.ts`. */
 import type { Tombstone } from "../../kernel/moving.ts";
 import { hasLivedOn } from "../ended.ts";
-import { mayGo, tombstoneRow, whereTo } from "../retention.ts";
+import { epochLeft, mayGo, tombstoneRow, whereTo } from "../retention.ts";
 import { dropArtifacts } from "./artifacts.ts";
 import { forgetIndexed } from "./indexed.ts";
 import { movingOf, type Reader, type RunTableRow } from "./read.ts";
@@ -28,9 +28,10 @@ function standing(run: RunTableRow): Parameters<typeof mayGo>[0] {
 
 export function bury(reader: Reader, run: RunTableRow, now: number, note = whereTo(movingOf(run))): void {
   const { run_id, workflow_id, status, head, seq, updated_at } = run;
+  const epoch = epochLeft({ epoch: run.epoch, moving: movingOf(run) });
   reader
-    .prepare("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
-    .run(run_id, workflow_id, status, head, seq, updated_at, now, note ?? null);
+    .prepare("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")
+    .run(run_id, workflow_id, status, head, seq, updated_at, now, note ?? null, epoch ?? null);
   remove(reader, run);
 }
 

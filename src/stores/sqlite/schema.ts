@@ -189,7 +189,8 @@ const migrations: readonly string[] = [
     seq INTEGER NOT NULL,
     ended_at INTEGER NOT NULL,
     purged_at INTEGER NOT NULL,
-    note TEXT
+    note TEXT,
+    epoch INTEGER
   ) STRICT, WITHOUT ROWID;
 
   CREATE TABLE workers (worker_id TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) STRICT;

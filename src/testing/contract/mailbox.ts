@@ -199,6 +199,9 @@ export const mailboxCases: Record<string, Case> = {
     const send = async (id: string, ifWaiting: string): Promise<Delivery | undefined> =>
       (await world.store.deliver([message(parked.runId, { id, ifWaiting })]))[0];
     assert.deepEqual(await send("a", "8"), { kind: "not_waiting" });
+    // It waits for something else by now.
+    const before = message(parked.runId, { id: "a", key: "went", ifWaiting: "7" });
+    assert.deepEqual(await world.store.deliver([before]), [{ kind: "not_waiting" }]);
     assert.deepEqual(await send("a", "7"), { kind: "stored" });
     const holder = await world.takeOver(parked);
     const answered = world.store.commit([holder.next([taken(message(parked.runId, { id: "a" }), "7")], { take: ["a"] })]);

@@ -294,6 +294,19 @@ export const movingCases: Record<string, Case> = {
     same(foldedOf(await world.load(holder.runId)), holder.state);
   },
 
+  async "adopt: a copy from before the run left is refused where it was purged, though nothing was recorded since"(world) {
+    const holder = await world.parked();
+    const { copy: older, records } = await packed(world, holder.runId);
+    await world.store.fence([holder.runId], there);
+    const { copy } = await packed(world, holder.runId);
+    await world.store.settle("t1", "left");
+    same((await world.store.purge([holder.runId])).purged, [holder.runId]);
+    await refuses(world.store.adopt(older, { token: "t2", to: "x" }), "RUN_PURGED");
+    await world.store.adopt(copy, { token: "t2", to: "x" });
+    await world.store.adoptRecords(holder.runId, "t2", records);
+    same(await world.store.settle("t2", "here"), [holder.runId]);
+  },
+
   async "adopt: an older copy never stands in for what was done since"(world) {
     const holder = await world.held();
     const { copy: older } = await packed(world, holder.runId);

@@ -23,6 +23,7 @@ export interface HandlerCall {
   /** The input, as JSON text. */
   readonly payload: string;
   readonly speculative: boolean;
+  readonly transactional: boolean;
   readonly onUncertain: EffectDefinition["onUncertain"];
   /** It was to call off what is under way elsewhere. */
   readonly cancelled: boolean;
@@ -134,6 +135,7 @@ export class Calls {
       effectType: definition.type,
       payload: JSON.stringify(input) ?? "undefined",
       speculative: isSpeculative(definition, () => input as Json),
+      transactional: definition.transactional,
       onUncertain: definition.onUncertain,
       cancelled,
       worker,
@@ -166,6 +168,7 @@ export class Calls {
       throw error;
     };
     this.open.add(call);
+    if (context.transaction !== undefined) (context.transaction as string[]).push(idempotencyKey);
     if (random.chance(0.3)) return this.#directly(() => handler(input, context), returned, threw);
     const [beforeMs, afterMs] = [this.#duration(random.next(), random.next()), this.#duration(random.next(), random.next())];
     return new Promise((resolve, reject) => {

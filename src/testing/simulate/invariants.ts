@@ -55,6 +55,7 @@ export async function checkEnd(ended: Ended, users: readonly SimulationInvariant
     else byKey.set(call.idempotencyKey, [call]);
   }
   for (const [key, made] of byKey) checkCalls(key, made, observer, records);
+  checkTransactions(byKey, observer, records);
   for (const { runId, output } of world.told) {
     const run = runs.find((one) => one.runId === runId);
     if (output !== undefined && !equalJson(run?.output ?? null, output))
@@ -73,10 +74,12 @@ export async function checkEnd(ended: Ended, users: readonly SimulationInvariant
 /** The store has what was acknowledged, unchanged, and its row is the fold. */
 async function checkLedger(known: KnownRun, store: Store, inspector: Runtime): Promise<void> {
   const { runId, records } = known;
-  const stored = await store.records(runId, 0, Number.MAX_SAFE_INTEGER);
+  const first = (await store.load(runId))?.archivedBefore ?? 0;
+  const stored = await store.records(runId, first, Number.MAX_SAFE_INTEGER);
   for (const [seq, { hash }] of records.entries()) {
-    if (stored[seq]?.hash === hash) continue;
-    const problem = `record ${seq} was acknowledged, and the store has ${stored[seq] ? "another one" : "none"}`;
+    const kept = stored[seq - first];
+    if (kept?.hash === hash || seq < first) continue;
+    const problem = `record ${seq} was acknowledged, and the store has ${kept ? "another one" : "none"}`;
     throw new Violation("no-transition-twice", problem, runId);
   }
   const { ok, problems } = await inspector.verify(runId);
@@ -133,6 +136,33 @@ async function checkMessages(
 
 function described({ id, kind, key }: Message): string {
   return `message ${id} (${kind} "${key}")`;
+}
+
+/** What a transactional effect wrote stands as often as an outcome of it is recorded. */
+function checkTransactions(
+  byKey: ReadonlyMap<string, readonly HandlerCall[]>,
+  observer: Observer,
+  records: ReadonlyMap<string, readonly LedgerRecord[]>,
+): void {
+  const hashes = new Set(observer.runs.flatMap((run) => run.records.map(({ hash }) => hash)));
+  const written = observer.transactions.filter(({ hash }) => hashes.has(hash)).flatMap((transaction) => transaction.written);
+  for (const [key, [call]] of byKey) {
+    if (!call?.transactional) continue;
+    const { runId, effectType } = call;
+    const effectId = observer.get(runId)?.effectOf.get(key);
+    const ledger = records.get(runId) ?? [];
+    const opened = ledger.findIndex(({ hash }) => hash === key);
+    const isOutcome = ({ kind, attempt }: LedgerRecord): boolean =>
+      attempt !== undefined && (kind === "effect_completed" || kind === "parked");
+    const outcomes = ledger.filter((record) => record.seq > opened && record.effectId === effectId && isOutcome(record)).length;
+    const times = written.filter((one) => one === key).length;
+    if (times !== outcomes)
+      throw new Violation(
+        "effects-keep-their-kind",
+        `effect "${effectType}": what it wrote in transactions stands ${times} times, and ${outcomes} outcomes do`,
+        runId,
+      );
+  }
 }
 
 /** Of one idempotency key. */

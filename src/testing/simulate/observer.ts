@@ -79,6 +79,10 @@ export class Observer {
   readonly told = new Set<string>();
   /** Messages that their senders have withdrawn, as `runId\nid`. */
   readonly recalled = new Set<string>();
+  /** Runs that were told to end, which need no slot for that. */
+  readonly #cancelled = new Set<string>();
+  /** What handlers wrote in transactions that were to be committed, with the last record that was to stand with it. */
+  readonly transactions: { runId: string; hash: string; written: readonly string[] }[] = [];
   /** Calls that the store has not answered. */
   pending = 0;
   /** Runs that have not ended. */
@@ -130,7 +134,8 @@ export class Observer {
         if (args[1] !== undefined) this.#begun(run.row.queue);
       }
     } else if (method === "claim") {
-      for (const { row, lease } of answer as Loaded[]) if (lease?.epoch === 1) this.#begun(row.queue);
+      for (const { row, lease } of answer as Loaded[])
+        if (lease?.epoch === 1 && !this.#cancelled.has(row.runId)) this.#begun(row.queue);
     } else if (method === "commit") {
       for (const transition of args[0] as Transition[]) this.#committed(transition);
     } else if (method === "deliver") {
@@ -179,6 +184,7 @@ export class Observer {
     if (this.acknowledged.has(key))
       throw new Violation("no-message-twice", `the store acknowledged message ${message.id} as new a second time`, message.runId);
     this.acknowledged.set(key, message);
+    this.#noteCancel(message);
     if (message.recall) this.recalled.add(`${message.recall.runId}\n${message.recall.id}`);
     const run = this.#byId.get(message.runId);
     if (!message.ifFailed || run?.ended !== "failed" || run.retrying) return;
@@ -202,10 +208,15 @@ export class Observer {
     for (const message of send) this.#sentWith(message);
   }
 
+  #noteCancel({ runId, kind, key }: Message): void {
+    if (kind === "control" && key === "cancel") this.#cancelled.add(runId);
+  }
+
   /** A message that a commit sends is kept as one that is delivered: not by a run that has ended, nor where it waits in vain. */
   #sentWith(message: Message): void {
     const { runId, id, key, ifWaiting } = message;
     this.told.add(`${runId}\n${id}`);
+    this.#noteCancel(message);
     const target = this.#byId.get(runId);
     if (!target || target.ended) return;
     if (ifWaiting === true && ![...target.awaited.values()].includes(key)) return;
@@ -288,7 +299,7 @@ export class Observer {
       this.#queues,
     )) {
       const { runs } = await this.#store.query({ queue, limit: 1_000 });
-      const held = runs.filter(({ holder }) => holder !== undefined);
+      const held = runs.filter(({ runId, holder }) => holder !== undefined && !this.#cancelled.has(runId));
       const keys = new Map<string, number>();
       for (const { queueKey } of held) if (queueKey !== undefined) keys.set(queueKey, (keys.get(queueKey) ?? 0) + 1);
       if (held.length > concurrency)

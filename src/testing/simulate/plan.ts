@@ -32,6 +32,8 @@ export type SimulatedFault =
   | { fault: "retry"; run: number; ms: number }
   /** Unpaused after `ms`. */
   | { fault: "pause"; run: number; at: number; ms: number }
+  /** The older part of its ledger is archived. */
+  | { fault: "archive"; run: number; at: number }
   /** The same start, with the same id, once more. */
   | { fault: "start-again"; run: number; at: number }
   /** The same message, with the same id, once more after `ms`. */
@@ -59,6 +61,8 @@ export interface FaultRates {
   down?: number | boolean;
   /** Cancels, pauses and unpauses, and retries of runs that failed. Default: 1. */
   control?: number | boolean;
+  /** Older parts of ledgers that are archived while their runs go on. Default: 0.3. */
+  archive?: number | boolean;
   /** Late, repeated and early messages, and repeated starts. Default: 1.5. */
   messages?: number | boolean;
 }
@@ -71,6 +75,7 @@ export const defaultRates: Required<Record<keyof FaultRates, number>> = {
   clock: 0.4,
   down: 0.2,
   control: 1,
+  archive: 0.3,
   messages: 1.5,
 };
 
@@ -140,6 +145,7 @@ export function planFaults(seed: number, { workers, runs, leaseMs, untilMs, rate
         return { fault: "retry", run, ms: random.pick([0, 0, 20, 1_000, 20_000]) };
     }
   });
+  add("archive", (random) => ({ fault: "archive", run: random.int(0, runs + 2), at: at(random) }));
   add("messages", (random) => {
     const message = random.int(0, 5);
     switch (random.int(0, 3)) {
@@ -194,6 +200,8 @@ export function describeFault(fault: SimulatedFault): string {
       return `run ${fault.run} is tried again ${fault.ms} ms after it has failed`;
     case "pause":
       return `run ${fault.run} is paused at ${fault.at} ms, and unpaused ${fault.ms} ms later`;
+    case "archive":
+      return `the older part of the ledger of run ${fault.run} is archived at ${fault.at} ms`;
     case "start-again":
       return `run ${fault.run} is started once more at ${fault.at} ms`;
     case "repeat-message":

@@ -103,6 +103,8 @@ class Game {
   #violation: Violation | undefined;
   #calm = false;
   #downUntil = 0;
+  /** When processes begin to be replaced by such of the next version. */
+  readonly #deployAt: number;
   #events = 0;
 
   constructor(options: PlayOptions, time: VirtualTime, store: Store) {
@@ -119,6 +121,7 @@ class Game {
     const runs = options.runs ?? random.int(1, 4);
     this.#schedule =
       options.schedule ?? planFaults(seed, { workers, runs, leaseMs, untilMs: calmMs * 0.7, rates: options.faults });
+    this.#deployAt = startAt + Math.floor(randomOf(seed, "deploy").next() ** 2 * calmMs * 0.7);
     const trace = (line: string): void => void this.#trace.push(`${this.#time.now() - startAt} ${line}`);
     const violated = (violation: Violation): void => {
       if (!this.#violation) trace(`violation of ${violation.invariant}: ${violation.message}`);
@@ -135,7 +138,7 @@ class Game {
       time: this.#time,
       observer: this.#observer,
       calls: this.#calls,
-      code,
+      code: () => (code.next && time.now() >= this.#deployAt ? code.next : code),
       handlers: options.handlers,
       scheduler: { leaseMs, pollMs, concurrency },
       latencyMs,
@@ -171,6 +174,7 @@ class Game {
       for (const worker of [this.#client, ...this.#workers]) worker.start();
       await this.#settle();
       this.#planFaults();
+      this.#planDeploy();
       this.#world.begin();
       this.#time.at(startAt + this.#options.calmMs, () => this.#calmDown());
       while (!this.#violation && !this.#isOver()) await this.#step();
@@ -227,6 +231,15 @@ class Game {
         });
       }
     }
+  }
+
+  /** One process after the other ends and comes back: meanwhile both versions are there. */
+  #planDeploy(): void {
+    const { code, seed, calmMs } = this.#options;
+    if (!code.next) return;
+    const random = randomOf(seed, "deploys");
+    for (const worker of [this.#client, ...this.#workers])
+      this.#time.at(Math.min(this.#deployAt + random.int(0, 10_000), startAt + calmMs - 1), () => !this.#calm && worker.crash(0));
   }
 
   #note(line: string): void {
@@ -376,9 +389,12 @@ class Game {
     const { time, store, observer } = { time: this.#time, store: this.#store, observer: this.#observer };
     const inspector = await createRuntime({
       workflows: this.#options.code.workflows,
-      store: wrapStore({ name: "simulated", blobs: store.blobs }, async (method, args) =>
-        method === "close" ? undefined : callStore(store, method, args),
-      ),
+      store: {
+        ...wrapStore({ name: "simulated", blobs: store.blobs }, async (method, args) =>
+          method === "close" ? undefined : callStore(store, method, args),
+        ),
+        transact: () => Promise.reject(new RangeError("nothing is driven here")),
+      },
       scheduler: false,
       clock: time,
       ids: testIds(seedOf(this.#options.seed, "inspector")),

@@ -4,6 +4,7 @@
  */
 import { type AnyEffect, createRuntime, type Runtime, type Workflow } from "../../index.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import type { Mail } from "../../kernel/message.ts";
 import type { QueueLimits } from "../../kernel/transition.ts";
 import type { Store } from "../../kernel/store.ts";
 import { testIds } from "../ids.ts";
@@ -22,6 +23,8 @@ export interface SimulatedCode {
   effects?: readonly AnyEffect[];
   /** As in `createRuntime`. */
   queues?: Readonly<Record<string, QueueLimits>>;
+  /** What replaces it at some moment of a seed, process by process: the next version of the same workflows. */
+  next?: SimulatedCode;
 }
 
 /** What all processes of a seed share. */
@@ -30,7 +33,8 @@ export interface Surroundings {
   time: VirtualTime;
   observer: Observer;
   calls: Calls;
-  code: SimulatedCode;
+  /** What a process that starts now runs. */
+  code(): SimulatedCode;
   handlers: Readonly<Record<string, Handler>>;
   scheduler: { pollMs: number; leaseMs: number; concurrency: number };
   /** Longest time that an ordinary call, or its answer, takes: 0 keeps calls of one turn together. */
@@ -92,7 +96,8 @@ export class Worker {
 
   /** Another process takes the place. */
   start(): void {
-    const { seed, time, scheduler, code } = this.#around;
+    const { seed, time, scheduler } = this.#around;
+    const code = this.#around.code();
     this.#incarnation += 1;
     const random = randomOf(seed, "clock", this.name, this.#incarnation);
     const process = new SimulatedProcess(time, random.chance(0.5) ? 0 : random.int(-5_000, 5_000));
@@ -104,7 +109,7 @@ export class Worker {
       workflows: code.workflows.map((workflow) => this.#watched(workflow, process)),
       effects: (code.effects ?? []).map((effect) => this.#watchedEffect(effect, process)),
       ...(code.queues ? { queues: code.queues } : {}),
-      store: this.#storeOf(process),
+      store: this.#storeOf(process, code),
       scheduler: isClient ? false : scheduler,
       clock: process,
       ids: testIds(seedOf(seed, "ids", this.name, this.#incarnation)),
@@ -154,10 +159,11 @@ export class Worker {
 
   // ---- The store as this process sees it ----------------------------------------------------------------------------
 
-  #storeOf(process: SimulatedProcess): Store {
-    const store = wrapStore({ name: "simulated", blobs: this.#around.blobs }, (method, args) =>
+  #storeOf(process: SimulatedProcess, code: SimulatedCode): Store {
+    const forwarding = wrapStore({ name: "simulated", blobs: this.#around.blobs }, (method, args) =>
       this.#call(process, method, args),
     );
+    const store = usesTransactions(code) ? { ...forwarding, transact: this.#transact(process) } : forwarding;
     // Hints come late, or not at all: in a third of the seeds nobody hears anything.
     const { seed, time, hear, latencyMs } = this.#around;
     if (randomOf(seed, "hints").chance(0.33)) return store;
@@ -170,6 +176,20 @@ export class Worker {
         });
         return unhear;
       },
+    };
+  }
+
+  /** A transaction is what its handlers wrote, by idempotency key. It stands if the commit does that was made within it. */
+  #transact(process: SimulatedProcess): NonNullable<Store["transact"]> {
+    return async (work) => {
+      // It begins with a call like any other.
+      await this.#call(process, "stats", []);
+      const written: string[] = [];
+      return work(written, async (transitions) => {
+        for (const { runId, records } of transitions)
+          this.#around.observer.transactions.push({ runId, hash: records.at(-1)?.hash ?? "", written: [...written] });
+        return (transitions.length === 0 ? [] : await this.#call(process, "commit", [transitions])) as Mail[][];
+      });
     };
   }
 
@@ -290,6 +310,14 @@ export class Worker {
     const handler = this.#around.handlers[definition.type] ?? definition.run;
     return this.#around.calls.watched(definition, handler, process, this.#number);
   }
+}
+
+function usesTransactions({ workflows, effects = [] }: SimulatedCode): boolean {
+  const definitions = [
+    ...workflows.flatMap((workflow) => [...workflow.effects.values()]),
+    ...effects.map((effect) => effect.definition),
+  ];
+  return definitions.some(({ transactional }) => transactional);
 }
 
 /** The runs that a call is for, or its own kind where it is for none. */

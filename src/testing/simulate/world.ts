@@ -6,7 +6,8 @@ import type { Runtime, StartOptions } from "../../index.ts";
 import { isError } from "../../kernel/errors.ts";
 import { equalJson, type Json, type JsonObject } from "../../kernel/json.ts";
 import { decodeRecord } from "../../kernel/record.ts";
-import type { WaitState } from "../../kernel/run.ts";
+import { fold } from "../../kernel/fold.ts";
+import { encodeState, type RunState, type WaitState } from "../../kernel/run.ts";
 import type { Message } from "../../kernel/message.ts";
 import { answerTo, asksWhatHappened } from "./answers.ts";
 import type { HandlerCall } from "./calls.ts";
@@ -95,6 +96,8 @@ export class World {
         time.at(start + fault.at, () => this.#task(() => this.#control(fault.run, "cancel", `cancel-${i}`)));
       } else if (fault.fault === "pause") {
         time.at(start + fault.at, () => this.#task(() => this.#pause(fault, i)));
+      } else if (fault.fault === "archive") {
+        time.at(start + fault.at, () => this.#task(() => this.#archive(fault.run, `archive-${i}`)));
       }
     }
   }
@@ -306,6 +309,20 @@ export class World {
     if (!run || run.ended) return undefined;
     await this.#say(name, run.runId, (runtime) => runtime[action](run.runId));
     return run;
+  }
+
+  /** As `archiveLedger` does, without the file. */
+  async #archive(number: number, name: string): Promise<void> {
+    const { runs } = this.#options.observer;
+    const run = runs[number % Math.max(1, runs.length)];
+    if (!run || run.ended || run.records.length < 2) return;
+    const { runId, records } = run;
+    const before = randomOf(this.#options.seed, name).int(1, records.length - 1);
+    let state: RunState | undefined;
+    for (const record of records.slice(0, before)) state = fold(state, decodeRecord(runId, record));
+    const payload = { before, hash: records[before - 1]?.hash ?? "", base: encodeState(state as RunState) };
+    const message: Message = { id: `archived:${before}`, runId, kind: "control", key: "archived", payload };
+    await this.#say(name, runId, (runtime) => runtime.store.deliver([message]));
   }
 
   async #retry(run: KnownRun, afterMs: number, name: string): Promise<void> {
