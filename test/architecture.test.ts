@@ -54,7 +54,7 @@ const onlyClock =
   /\bDate\.now\b|\bnew Date\(\)|\bperformance\.now\b|\bMath\.random\b|\brandom(?:UUID|Bytes|Int)\b|\bgetRandomValues\b/;
 
 function violations(files: SourceFile[]): string[] {
-  return files.flatMap((file) => [...wrongNames(file), ...wrongImports(file), ...wrongGlobals(file)]);
+  return files.flatMap((file) => [...wrongNames(file), ...wrongImports(file), ...wrongGlobals(file), ...boundImports(file)]);
 }
 
 function wrongNames({ path }: SourceFile): string[] {
@@ -99,6 +99,18 @@ function wrongGlobals({ path, text }: SourceFile): string[] {
   return clock ? [...found, `${path} uses ${clock[0]}: take it from clock.ts`] : found;
 }
 
+/** A bundler asks for an optional package even of whoever never gets there, unless it is awaited in a `try`. */
+function boundImports({ path, text }: SourceFile): string[] {
+  const code = withoutComments(text);
+  return [...code.matchAll(/(?<!typeof )(\bawait )?\bimport\("([^"]+)"\)/g)].flatMap(
+    ({ 1: awaited, 2: specifier = "", index }) => {
+      const isOptional = Object.keys(manifest.peerDependencies).some((name) => `${specifier}/`.startsWith(`${name}/`));
+      const isTried = awaited !== undefined && code.lastIndexOf("try {", index) > code.lastIndexOf("} catch", index);
+      return isOptional && !isTried ? [`${path} imports "${specifier}", which may be missing: await it in a try`] : [];
+    },
+  );
+}
+
 function importsOf(text: string): { specifier: string; onDemand: boolean }[] {
   const code = withoutComments(text);
   const statements = /^[ \t]*(?:import|export)\b(?:[^"'`;]*?\bfrom)?\s*["']([^"']+)["']/gm;
@@ -137,6 +149,7 @@ test("a planted violation is found", () => {
   expect(found("cli/ls.ts", 'import { fold } from "../kernel/fold.ts";')).toHaveLength(1);
   expect(found("cli/ls.ts", 'import { storeContract } from "../testing/index.ts";')).toHaveLength(1);
   expect(found("index.ts", 'export { storeContract } from "./testing/index.ts";')).toHaveLength(1);
+  expect(found("worker/server.ts", 'try { open(); } catch {}\nconst load = () => import("hono");')).toHaveLength(1);
   expect(found("kernel/utils.ts", "")).toHaveLength(1);
   expect(found("kernel/RunState.ts", "")).toHaveLength(1);
   expect(found("plugins/index.ts", "")).toHaveLength(1);
@@ -151,6 +164,7 @@ test("what is allowed passes", () => {
     { path: "kernel/clock.ts", text: 'import { randomUUID } from "node:crypto";\nDate.now();' },
     { path: "stores/sqlite/index.ts", text: 'import { DatabaseSync } from "node:sqlite";\nimport "../../kernel/store.ts";' },
     { path: "runtime/runtime.ts", text: 'const { sqliteStore } = await import("../stores/sqlite/index.ts");' },
+    { path: "stores/postgres/index.ts", text: 'let sdk: typeof import("pg");\ntry { sdk = await import("pg"); } catch {}' },
     { path: "cli/ls.ts", text: 'import { Command } from "commander";\nimport { sqliteStore } from "../stores/sqlite/index.ts";' },
     {
       path: "testing/index.ts",

@@ -5,5 +5,5 @@ import { type Script, scriptedModel } from "./scripted-model.ts";
 export function modelOr(script: Script) {
   const { OPENAI_API_KEY: apiKey, OPENAI_BASE_URL: baseURL = "https://api.openai.com/v1", MODEL = "gpt-5-mini" } = process.env;
   if (apiKey === undefined && process.env.OPENAI_BASE_URL === undefined) return scriptedModel(script, { msPerWord: 20 });
-  return createOpenAICompatible({ name: "openai", baseURL, apiKey, includeUsage: true })(MODEL);
+  return createOpenAICompatible({ name: "openai", baseURL, ...(apiKey !== undefined && { apiKey }), includeUsage: true })(MODEL);
 }

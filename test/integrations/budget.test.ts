@@ -95,6 +95,17 @@ test("no time left is over budget too", async () => {
   expect(await tick()).toMatchObject({ status: "waiting", waits: [{ details: { name: "wallMs", used: 2_000, limit: 1_000 } }] });
 });
 
+test("a call that hangs has taken all the time until its attempt is given up", async () => {
+  const hangs = async (context: EffectContext, clock: ReturnType<typeof testClock>) =>
+    spend(context, { calls: 1 }, () => {
+      void clock.advance(600_000);
+      return new Promise<never>(() => undefined);
+    });
+  const { tick, used } = await spending(hangs, budget);
+  expect(await tick()).toMatchObject({ status: "waiting", waits: [{ details: { name: "wallMs", used: 600_000 } }] });
+  expect(await used()).toMatchObject({ calls: 1, wallMs: 600_000 });
+});
+
 test("what certainly did not happen costs no tokens; what may have happened stays reserved", async () => {
   for (const [error, expected] of [
     [definite(new Error("refused")), { tokens: 10, usd: 0, calls: 2, wallMs: 0 }],

@@ -57,7 +57,7 @@ interface Thrown {
   status?: number;
   headers?: Record<string, string>;
   name: string;
-  /** With a status, not in mid-stream, and not because it took too long or broke. */
+  /** With a status, not in mid-stream, and not because it took too long or broke; or nobody could be connected to. */
   hasRefused: boolean;
 }
 
@@ -69,12 +69,21 @@ function partsOf(thrown: unknown): Thrown {
   const status = [Number(statusCode), Number(code)].find((value) => value >= 300 && value < 600);
   return {
     name: typeof name === "string" ? name : "",
-    hasRefused: status !== undefined && status === statusCode && refusing.includes(status),
+    hasRefused: (status !== undefined && status === statusCode && refusing.includes(status)) || wasNotSent(thrown),
     ...(status === undefined ? {} : { status }),
     ...(typeof responseHeaders === "object" && responseHeaders !== null
       ? { headers: responseHeaders as Record<string, string> }
       : {}),
   };
+}
+
+/** Nobody listens there, or there is no such place. */
+const unconnected: readonly unknown[] = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT"];
+
+function wasNotSent(thrown: unknown, depth = 0): boolean {
+  if (typeof thrown !== "object" || thrown === null || depth > 4) return false;
+  const { code, cause } = thrown as Record<string, unknown>;
+  return unconnected.includes(code) || wasNotSent(cause, depth + 1);
 }
 
 function messageOf(thrown: unknown): string {

@@ -3,18 +3,20 @@ import type { Json, JsonObject } from "../../index.ts";
 import type { ToolResult } from "../tool-call.ts";
 import type { LlmResult } from "./result.ts";
 
-export type Message =
-  | { role: "system"; content: string }
-  | { role: "user"; content: string | (TextPart | FilePart)[] }
-  | { role: "assistant"; content: string | (TextPart | FilePart | ReasoningPart | ToolCallPart)[] }
-  | { role: "tool"; content: ToolResultPart[] };
+export type Message = Marked &
+  (
+    | { role: "system"; content: string }
+    | { role: "user"; content: string | (TextPart | FilePart)[] }
+    | { role: "assistant"; content: string | (TextPart | FilePart | ReasoningPart | ToolCallPart)[] }
+    | { role: "tool"; content: ToolResultPart[] }
+  );
 
 export type Part = TextPart | FilePart | ReasoningPart | ToolCallPart | ToolResultPart;
 
-/** What a provider wants back as it gave it, such as the signature of a thought, by the provider's name. */
-interface Marked {
+/** What is for a provider alone, by its name: where to cache, or what it wants back as it gave it, such as the signature of a thought. */
+type Marked = {
   providerOptions?: JsonObject;
-}
+};
 
 export interface TextPart extends Marked {
   type: "text";
@@ -23,7 +25,7 @@ export interface TextPart extends Marked {
 
 export interface FilePart extends Marked {
   type: "file";
-  /** Base64, or an http(s) URL that the provider is to fetch. */
+  /** Base64, also as a `data:` URL, or an http(s) URL that the provider is to fetch. */
   data: string;
   /** Such as `image/png`. */
   mediaType: string;

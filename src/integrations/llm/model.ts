@@ -2,10 +2,11 @@
  * One call of a language model of the AI SDK, by the specification that all its providers implement. No library stands between: a
  * delta costs what the model itself needs for it, and there are no attempts but the runtime's.
  */
-import { hash } from "node:crypto";
+import { hash, randomUUID } from "node:crypto";
 import { type Json, type JsonObject, parseJson, type StreamPart, toJson } from "../../index.ts";
 import type { ToolCall } from "../tool-call.ts";
 import { type ReasoningPart, type TextPart, type ToolCallPart, toolCallPart } from "./message.ts";
+import { within } from "../within.ts";
 import type { CallOptions } from "./prompt.ts";
 import type { LlmResult, Usage } from "./result.ts";
 import { Secrets } from "./secrets.ts";
@@ -31,9 +32,10 @@ export async function callModel(
   emit: ((part: StreamPart) => void) | undefined,
   secrets = new Secrets(),
 ): Promise<ModelAnswer> {
+  const { abortSignal } = options;
   if (!emit) {
     const answer = new Answer(model, undefined);
-    answer.add((await model.doGenerate(options as never)) as Generated);
+    answer.add((await within(abortSignal, Promise.resolve(model.doGenerate(options as never)))) as Generated);
     return secrets.cutAnswer(answer.result());
   }
   let said = "";
@@ -42,9 +44,13 @@ export async function callModel(
     emit(part);
   });
   const answer = new Answer(model, parts.emit);
-  const { stream } = await model.doStream(options as never);
+  const begun = Promise.resolve(model.doStream({ ...options, includeRawChunks: true } as never));
+  const { stream } = await within(abortSignal, begun).catch((error: unknown) => {
+    // Should it begin all the same, nobody listens.
+    begun.then((late) => late.stream.cancel()).catch(() => undefined);
+    throw error;
+  });
   const reader = (stream as ReadableStream<Event>).getReader();
-  const { abortSignal } = options;
   // The connection is let go of. What the stream says to that is no news.
   const leave = (): void => void reader.cancel().catch(() => undefined);
   // A model may not look at its signal.
@@ -66,12 +72,13 @@ export async function callModel(
 
 interface Ended {
   finishReason: { unified: string; raw?: string | undefined };
-  usage: ModelUsage;
+  usage?: ModelUsage;
 }
 
+/** By the specification all of it is there. An answer is none the worse where it is not. */
 interface ModelUsage {
-  inputTokens: { total?: number | undefined; cacheRead?: number | undefined };
-  outputTokens: { total?: number | undefined; reasoning?: number | undefined };
+  inputTokens?: { total?: number; cacheRead?: number } | null;
+  outputTokens?: { total?: number; reasoning?: number } | null;
 }
 
 interface Marks {
@@ -81,7 +88,7 @@ interface Marks {
 /** What a call gives at once. */
 interface Generated extends Ended {
   content: Content[];
-  response?: { modelId?: string };
+  response?: { modelId?: string; body?: unknown };
 }
 
 type Content =
@@ -96,6 +103,7 @@ type Event =
   | { type: "tool-input-delta"; id: string; delta: string }
   | (Content & { type: "tool-call" })
   | { type: "response-metadata"; modelId?: string }
+  | { type: "raw"; rawValue?: unknown }
   | ({ type: "finish" } & Ended)
   | { type: "error"; error: unknown };
 
@@ -114,6 +122,8 @@ class Answer {
   /** The calls whose arguments came in parts. */
   readonly #streamed = new Set<string>();
   readonly #toolCalls: ToolCall[] = [];
+  /** Its server takes none of its thoughts back. */
+  #keepsThoughts = false;
   #end: Ended | undefined;
 
   constructor({ modelId, provider }: LanguageModel, emit: ((part: StreamPart) => void) | undefined) {
@@ -129,7 +139,8 @@ class Answer {
       } else if (part.type === "text" || part.type === "reasoning")
         this.#blocks.push(marked({ type: part.type, text: part.text }, part));
     }
-    this.#model = response?.modelId ?? this.#model;
+    this.#model = response?.modelId || this.#model;
+    this.#lookAt(response?.body, "message");
     this.#end = end;
   }
 
@@ -165,12 +176,13 @@ class Answer {
       case "tool-call":
         // The provider's own tools ran there, and are nobody's to run here.
         if (event.providerExecuted) return;
-        if (!this.#streamed.has(event.toolCallId))
-          this.#emit?.({ type: "tool-call", callId: event.toolCallId, name: event.toolName, text: event.input || "{}" });
         this.#toolCall(event);
         return;
       case "response-metadata":
-        this.#model = event.modelId ?? this.#model;
+        this.#model = event.modelId || this.#model;
+        return;
+      case "raw":
+        this.#lookAt(event.rawValue, "delta");
         return;
       case "finish":
         this.#end = event;
@@ -183,14 +195,15 @@ class Answer {
   result(): ModelAnswer {
     const end = this.#end;
     if (!end) throw new Error("the answer broke off before its end");
-    const { unified } = end.finishReason;
-    if (unified === "error" || unified === "interrupted")
-      throw new Error(`the answer ended with "${end.finishReason.raw ?? unified}"`);
+    const { unified, raw } = end.finishReason;
+    if (failures.includes(unified) || failures.includes(raw ?? "")) throw new Error(`the answer ended with "${raw ?? unified}"`);
     const text = this.#textOf("text");
     const reasoning = this.#textOf("reasoning");
     const usage = usageOf(end.usage);
     const blocks = this.#blocks.filter((block) => block.type === "tool-call" || block.text !== "" || block.providerOptions);
-    const mustReturn = blocks.some(({ type, providerOptions }) => type !== "text" && providerOptions);
+    const isMarked = blocks.some(({ type, providerOptions }) => type !== "text" && providerOptions);
+    const hasThoughts = this.#toolCalls.length > 0 && reasoning !== "";
+    const mustReturn = isMarked || (hasThoughts && !this.#keepsThoughts);
     return {
       content: text === "" ? null : text,
       toolCalls: this.#toolCalls,
@@ -201,6 +214,16 @@ class Answer {
       ...(reasoning === "" ? {} : { reasoning }),
       ...(mustReturn ? { parts: blocks } : {}),
     };
+  }
+
+  /**
+   * At what an OpenAI-compatible server sent. Those that call thoughts `reasoning_content` want them back with the calls that they led to,
+   * and some refuse the next request without them; of those that call them `reasoning`, some refuse a request with them.
+   */
+  #lookAt(body: unknown, member: "message" | "delta"): void {
+    const { choices } = (body ?? {}) as { choices?: { [member]?: { reasoning?: unknown; reasoning_content?: unknown } }[] };
+    const said = choices?.[0]?.[member];
+    if (said?.reasoning && !said.reasoning_content) this.#keepsThoughts = true;
   }
 
   #block(type: "text" | "reasoning", event: { id: string } & Marks): TextPart | ReasoningPart {
@@ -217,9 +240,13 @@ class Answer {
   }
 
   #toolCall(call: Content & { type: "tool-call" }): void {
-    const args = argumentsOf(call.input);
-    this.#toolCalls.push({ name: call.toolName, callId: call.toolCallId, arguments: args });
-    this.#blocks.push(marked(toolCallPart(call.toolCallId, call.toolName, args), call));
+    const { toolName: name, toolCallId, input } = call;
+    // Small servers give none, and results are told apart by it.
+    const callId = toolCallId || randomUUID();
+    if (!this.#streamed.has(toolCallId)) this.#emit?.({ type: "tool-call", callId, name, text: input || "{}" });
+    const args = argumentsOf(input);
+    this.#toolCalls.push({ name, callId, arguments: args });
+    this.#blocks.push(marked(toolCallPart(callId, name, args), call));
   }
 
   #textOf(type: "text" | "reasoning"): string {
@@ -228,6 +255,9 @@ class Answer {
     return text;
   }
 }
+
+/** Finishes of what is no whole answer: of the specification, and those of servers, OpenRouter's and vLLM's, that it knows as `other`. */
+const failures: readonly string[] = ["error", "interrupted", "abort"];
 
 /** A text and a thought may have the same id. */
 function keyOf(type: "text" | "reasoning", { id }: { id: string }): string {
@@ -257,16 +287,16 @@ export function storable(text: string): Json | undefined {
   }
 }
 
-function usageOf({ inputTokens, outputTokens }: ModelUsage): Usage | null {
-  const input = inputTokens.total ?? 0;
-  const output = outputTokens.total ?? 0;
+function usageOf({ inputTokens, outputTokens }: ModelUsage = {}): Usage | null {
+  const input = inputTokens?.total || 0;
+  const output = outputTokens?.total || 0;
   // Zeros are what libraries make of it where a server did not count.
   if (input === 0 && output === 0) return null;
   return {
     inputTokens: input,
     outputTokens: output,
     totalTokens: input + output,
-    ...(outputTokens.reasoning ? { reasoningTokens: outputTokens.reasoning } : {}),
-    ...(inputTokens.cacheRead ? { cachedInputTokens: inputTokens.cacheRead } : {}),
+    ...(outputTokens?.reasoning ? { reasoningTokens: outputTokens.reasoning } : {}),
+    ...(inputTokens?.cacheRead ? { cachedInputTokens: inputTokens.cacheRead } : {}),
   };
 }

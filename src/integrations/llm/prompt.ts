@@ -28,7 +28,13 @@ export function callOptions(request: LlmRequest, specification: string): CallOpt
     seed: params.seed,
     providerOptions: params.provider_options,
     responseFormat: output && { type: "json", schema: output, name: "answer" },
-    tools: tools?.map(({ name, description, parameters }) => ({ type: "function", name, description, inputSchema: parameters })),
+    tools: tools?.map(({ name, description, parameters }) => ({
+      type: "function",
+      name,
+      description,
+      // For one tool whose schema does not say that it is of an object, OpenAI refuses the whole request.
+      inputSchema: { type: "object", properties: {}, ...parameters },
+    })),
     toolChoice:
       toolChoice && (typeof toolChoice === "string" ? { type: toolChoice } : { type: "tool", toolName: toolChoice.name }),
   };
@@ -38,12 +44,13 @@ export function callOptions(request: LlmRequest, specification: string): CallOpt
 }
 
 function promptMessage(message: Message, specification: string): object {
-  const { role, content } = message;
-  if (role === "system") return { role, content };
+  const { role, content, providerOptions } = message;
+  const marks = providerOptions ? { providerOptions } : {};
+  if (role === "system") return { role, content, ...marks };
   const parts: readonly Part[] = typeof content === "string" ? [{ type: "text", text: content }] : content;
   // Providers refuse texts without a character, which is what a model says that only asks for tools.
   const said = parts.filter((part) => part.type !== "text" || part.text !== "" || part.providerOptions);
-  return { role, content: said.map((part) => promptPart(part, specification)) };
+  return { role, content: said.map((part) => promptPart(part, specification)), ...marks };
 }
 
 function promptPart(part: Part, specification: string): object {
@@ -55,6 +62,7 @@ function promptPart(part: Part, specification: string): object {
 
 function fileData({ data }: FilePart, specification: string): unknown {
   const url = /^https?:\/\//i.test(data) ? new URL(data) : undefined;
-  if (specification === "v3") return url ?? data;
-  return url ? { type: "url", url } : { type: "data", data };
+  const bytes = data.replace(/^data:[^,]*;base64,/i, "");
+  if (specification === "v3") return url ?? bytes;
+  return url ? { type: "url", url } : { type: "data", data: bytes };
 }

@@ -7,9 +7,9 @@
  * R3. Where a server is to route a request is `params.base_url` alone, checked against the list. No other way into the body leads there.
  * R4. Of what a server sends, no more is taken than an answer can be.
  */
-import { AbstractRuntimeError, permanent, type EffectContext } from "../../index.ts";
+import { AbstractRuntimeError, type EffectContext, type Json, permanent } from "../../index.ts";
 import { checkOptions, refuse } from "../options.ts";
-import { loadPeer } from "../peer.ts";
+import { withoutPeer } from "../peer.ts";
 import { readBaseUrl, routeOf } from "./base-url.ts";
 import type { LlmClient } from "./client.ts";
 import { llmError } from "./llm-error.ts";
@@ -19,6 +19,7 @@ import { isObject } from "../json-object.ts";
 import type { LlmRequest } from "./request.ts";
 import { runHeaders } from "./run-headers.ts";
 import { Secrets } from "./secrets.ts";
+import { within } from "../within.ts";
 
 export interface RemoteLlmOptions {
   /** Up to and with `/v1`. */
@@ -83,7 +84,7 @@ export function remoteLlm(options: RemoteLlmOptions): LlmClient {
   return new RemoteLlm(options);
 }
 
-class RemoteLlm implements LlmClient {
+export class RemoteLlm implements LlmClient {
   readonly #options: RemoteLlmOptions;
   /** By the names of the models. Making one costs more than using it. */
   readonly #models = new Map<string, LanguageModel>();
@@ -96,6 +97,11 @@ class RemoteLlm implements LlmClient {
     return this.#options.model;
   }
 
+  /** @throws INVALID_OPTION when its package is not installed. */
+  async ready(): Promise<void> {
+    if (!this.#options.provider) await installed();
+  }
+
   async generate(request: LlmRequest, context: EffectContext): Promise<ModelAnswer> {
     const { base_url, ...params } = request.params;
     const name = request.model ?? this.#options.model;
@@ -103,7 +109,7 @@ class RemoteLlm implements LlmClient {
     const secrets = new Secrets();
     const limit = this.#limit(context);
     try {
-      const headers = await this.#headers(context, secrets);
+      const headers = await within(limit.signal, this.#headers(context, secrets));
       const model = await this.#model(name, route);
       const asked = callOptions({ ...request, params: withTopK(params) }, model.specificationVersion);
       const emit = request.stream ? context.stream : undefined;
@@ -204,9 +210,23 @@ const carefulFetch: typeof fetch = async (url, init) => {
   const whole = new Response(body?.pipeThrough(limited()) ?? null, response);
   if (response.status !== 200 || !response.headers.get("content-type")?.startsWith("application/json")) return whole;
   const text = await whole.text();
-  throwSaid(text);
-  return new Response(text, response);
+  const said = storable(text);
+  throwSaid(said);
+  // Not every server streams.
+  return new Response((asksForStream(init?.body) ? eventOf(said) : undefined) ?? text, response);
 };
+
+function asksForStream(body: unknown): boolean {
+  // Looked for first, since it may be large.
+  return typeof body === "string" && body.includes('"stream":true') && JSON.parse(body).stream === true;
+}
+
+/** A whole answer as the one event of a stream. */
+function eventOf(said: Json | undefined): string | undefined {
+  if (!isObject(said) || !Array.isArray(said.choices)) return undefined;
+  const choices = said.choices.map((choice) => (isObject(choice) ? { ...choice, delta: choice.message } : choice));
+  return `data: ${JSON.stringify({ ...said, choices })}\n\n`;
+}
 
 function partsOf({ body, status, statusText, headers }: Response) {
   return { body, status, statusText, headers };
@@ -224,8 +244,7 @@ function limited(): TransformStream<Uint8Array, Uint8Array> {
 }
 
 /** Some servers say with a status of 200 that they have failed, also where a stream was asked for, and then nobody would look at it. */
-function throwSaid(body: string): void {
-  const said = storable(body);
+function throwSaid(said: Json | undefined): void {
   const error = isObject(said) && !("choices" in said) ? said.error : undefined;
   if (error == null) return;
   const { message, code } = isObject(error) ? error : { message: error };
@@ -233,8 +252,10 @@ function throwSaid(body: string): void {
 }
 
 async function installed(): Promise<OpenAICompatible> {
-  const load = () => import("@ai-sdk/openai-compatible");
-  const need = "remoteLlm() speaks to its server with it";
-  const { createOpenAICompatible } = await loadPeer(load, ["@ai-sdk/openai-compatible"], "provider", need);
-  return createOpenAICompatible as unknown as OpenAICompatible;
+  try {
+    const { createOpenAICompatible } = await import("@ai-sdk/openai-compatible");
+    return createOpenAICompatible as unknown as OpenAICompatible;
+  } catch (cause) {
+    throw withoutPeer(cause, ["@ai-sdk/openai-compatible"], "provider", "remoteLlm() speaks to its server with it");
+  }
 }

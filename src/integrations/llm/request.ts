@@ -131,7 +131,8 @@ function checkMessage(message: Json, at: string, demand: Demand): void {
   const role = isObject(message) && typeof message.role === "string" ? message.role : "";
   const allowed = Object.hasOwn(partsOf, role) ? (partsOf[role] as readonly string[]) : undefined;
   if (!isObject(message) || !allowed) return demand(false, `${at} has no role of ${Object.keys(partsOf).join(", ")}`);
-  const { content } = message;
+  const { content, providerOptions } = message;
+  demand(providerOptions == null || isObject(providerOptions), `${at}.providerOptions is not an object`);
   if (!Array.isArray(content))
     return demand(isText(content) && role !== "tool", `${at}.content is not what ${role} messages have`);
   demand(allowed.length > 0, `${at}.content is not text`);

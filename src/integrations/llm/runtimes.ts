@@ -9,7 +9,7 @@ import type { LlmClient } from "./client.ts";
 import { type LlmEffectOptions, llmEffect } from "./llm-effect.ts";
 import { isModel, type LocalLlmOptions, localLlm } from "./local.ts";
 import type { LanguageModel } from "./model.ts";
-import { type RemoteLlmOptions, remoteLlm } from "./remote.ts";
+import { RemoteLlm, type RemoteLlmOptions, remoteLlm } from "./remote.ts";
 
 interface ModeOptions<Llm> extends RuntimeOptions {
   llm: Llm | LlmClient;
@@ -52,12 +52,14 @@ export async function createHybridRuntime({ llm, ...options }: HybridRuntimeOpti
 
 type Opened = Omit<ModeOptions<never>, "llm"> & { tools?: ToolExecutor };
 
-function open(
+async function open(
   client: LlmClient,
   { llmEffect: model, toolEffect: tool, tools, effects = [], ...options }: Opened,
 ): Promise<Runtime> {
   const made: AnyEffect[] = [llmEffect(client, model)];
   if (tools) made.push(toolEffect(tools, tool));
+  // A package that is missing is this process's fault, and no run is to fail for it.
+  if (client instanceof RemoteLlm) await client.ready();
   return createRuntime({ ...options, effects: [...made, ...effects] });
 }
 

@@ -56,4 +56,4 @@ export class Secrets {
   }
 }
 
-const tokens = /\b(?:Bearer\s+\S+|sk-[\w-]{8,})/gi;
+const tokens = /\b(?:Bearer\s+\S+|(?:sk-|xai-|pplx-|gsk_|hf_|AIza)[\w-]{8,})/gi;

@@ -7,7 +7,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { isDeepStrictEqual } from "node:util";
 import type { Elicitation, ElicitationAnswer, Told } from "./questions.ts";
-import { within } from "./within.ts";
+import { within } from "../within.ts";
 
 /** A call under way. */
 export interface OpenCall {

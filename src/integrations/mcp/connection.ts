@@ -21,7 +21,7 @@ import type { Sdk } from "./sdk.ts";
 import type { Secrets } from "./secrets.ts";
 import type { Server } from "./server-options.ts";
 import { endWithThisProcess, kill, stdioTransport } from "./stdio.ts";
-import { within } from "./within.ts";
+import { within } from "../within.ts";
 
 export type Answer = { result: CallToolResult } | { question: Question };
 

@@ -29,7 +29,7 @@ import { answerOf, questionWait } from "./questions.ts";
 import { loadSdk } from "./sdk.ts";
 import { Secrets } from "./secrets.ts";
 import { type McpServerOptions, readServer, type Server } from "./server-options.ts";
-import { within } from "./within.ts";
+import { within } from "../within.ts";
 
 export interface McpTools extends ListingExecutor, AsyncDisposable {
   /** What the server offers now, by the names that calls have here. @throws MCP_UNREACHABLE */

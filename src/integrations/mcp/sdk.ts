@@ -1,5 +1,5 @@
 /** The MCP client: an optional peer, loaded when the first server is connected to. */
-import { loadPeer } from "../peer.ts";
+import { withoutPeer } from "../peer.ts";
 
 export interface Sdk {
   client: typeof import("@modelcontextprotocol/client");
@@ -7,13 +7,12 @@ export interface Sdk {
 }
 
 /** @throws INVALID_OPTION when the package is not installed. */
-export function loadSdk(): Promise<Sdk> {
-  const load = async (): Promise<Sdk> => {
-    const [client, stdio] = await Promise.all([
-      import("@modelcontextprotocol/client"),
-      import("@modelcontextprotocol/client/stdio"),
-    ]);
+export async function loadSdk(): Promise<Sdk> {
+  try {
+    const client = await import("@modelcontextprotocol/client");
+    const stdio = await import("@modelcontextprotocol/client/stdio");
     return { client, stdio };
-  };
-  return loadPeer(load, ["@modelcontextprotocol/client"], "tools", "mcpTools() speaks to servers with it");
+  } catch (cause) {
+    throw withoutPeer(cause, ["@modelcontextprotocol/client"], "tools", "mcpTools() speaks to servers with it");
+  }
 }

@@ -1,6 +1,6 @@
 /** What spans of model and tool calls say of them, out of payload and result. Whatever is not as expected is left out. */
 import type { Attributes } from "@opentelemetry/api";
-import type { Json, JsonObject } from "../../index.ts";
+import type { ErrorData, Json, JsonObject } from "../../index.ts";
 import { finishReasonOf, inputMessages, outputMessages, partsOf, toolDefinitions } from "./content.ts";
 import { isObject } from "../json-object.ts";
 import {
@@ -20,6 +20,8 @@ export interface Shown {
   before: Attributes;
   /** Known when it gave a result. */
   after(result: Json): Attributes;
+  /** Known although it failed. */
+  afterFailure?(error: ErrorData): Attributes;
   content(result: Json | undefined): Partial<Record<ContentAttribute, unknown>>;
   /** What a result says that means failure. */
   errorType?(result: Json): string | undefined;
@@ -53,23 +55,30 @@ function modelCall(payload: JsonObject): Shown {
     },
     after(result) {
       const { model: answered, provider, finishReason, usage } = objectOf(result);
-      const tokens = objectOf(usage);
       return {
         [a.provider]: providerOf(textOf(provider)),
         [a.responseModel]: textOf(answered),
         [a.finishReasons]: typeof finishReason === "string" ? [finishReasonOf(textOf(finishReason))] : undefined,
-        [a.inputTokens]: numberOf(tokens.inputTokens),
-        [a.outputTokens]: numberOf(tokens.outputTokens),
-        [a.cachedInputTokens]: numberOf(tokens.cachedInputTokens),
-        [a.reasoningTokens]: numberOf(tokens.reasoningTokens),
+        ...tokensOf(usage),
       };
     },
+    afterFailure: ({ details }) => tokensOf(objectOf(details).usage),
     content: (result) => ({
       [c.inputMessages]: inputMessages(payload),
       ...(payload.system == null ? {} : { [c.systemInstructions]: partsOf(payload.system) }),
       ...(Array.isArray(payload.tools) ? { [c.toolDefinitions]: toolDefinitions(payload.tools) } : {}),
       ...(result === undefined ? {} : { [c.outputMessages]: outputMessages(objectOf(result)) }),
     }),
+  };
+}
+
+function tokensOf(usage: Json | undefined): Attributes {
+  const tokens = objectOf(usage);
+  return {
+    [a.inputTokens]: numberOf(tokens.inputTokens),
+    [a.outputTokens]: numberOf(tokens.outputTokens),
+    [a.cachedInputTokens]: numberOf(tokens.cachedInputTokens),
+    [a.reasoningTokens]: numberOf(tokens.reasoningTokens),
   };
 }
 

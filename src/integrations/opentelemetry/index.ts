@@ -2,7 +2,7 @@
 import type { Meter, Tracer } from "@opentelemetry/api";
 import type { Instrument } from "../../index.ts";
 import { checkOptions, refuse } from "../options.ts";
-import { loadPeer } from "../peer.ts";
+import { withoutPeer } from "../peer.ts";
 import { schemaUrl } from "./conventions.ts";
 import { type Api, OpenTelemetryInstrument, type Redact } from "./instrument.ts";
 
@@ -48,7 +48,10 @@ export async function openTelemetry(options: OpenTelemetryOptions = {}): Promise
   });
 }
 
-function loadApi(): Promise<Api> {
-  const load = (): Promise<Api> => import("@opentelemetry/api");
-  return loadPeer(load, ["@opentelemetry/api"], "telemetry", "openTelemetry() speaks to it");
+async function loadApi(): Promise<Api> {
+  try {
+    return await import("@opentelemetry/api");
+  } catch (cause) {
+    throw withoutPeer(cause, ["@opentelemetry/api"], "telemetry", "openTelemetry() speaks to it");
+  }
 }

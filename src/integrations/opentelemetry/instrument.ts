@@ -135,6 +135,7 @@ class TracedSpan implements Traced {
       [a.outcome]: outcome,
       [a.waitReason]: waitReason,
       ...(result === undefined ? {} : this.#shown?.after(result)),
+      ...(error ? this.#shown?.afterFailure?.(error) : {}),
       [a.errorType]: errorType === undefined ? undefined : isName.test(errorType) ? errorType : other,
     });
     this.#span.setAttributes(said);

@@ -18,11 +18,22 @@ export interface ApprovalOptions {
   needsApproval: true | readonly string[] | ((call: ToolCall) => boolean | PromiseLike<boolean>);
 }
 
-/** A misspelt name would let its tool run unasked. @throws INVALID_OPTION */
-async function checkNames(names: readonly string[], executor: ToolExecutor): Promise<void> {
-  const known = (await executor.tools?.())?.map(({ name }) => name);
+/**
+ * Whether all names are those of tools: a misspelt one would let its tool run unasked.
+ *
+ * @throws INVALID_OPTION, and why the names cannot be checked, where one may mean the tool called.
+ */
+async function areNamesKnown(names: readonly string[], executor: ToolExecutor, call: ToolCall): Promise<boolean> {
+  let known: string[] | undefined;
+  try {
+    known = (await executor.tools?.())?.map(({ name }) => name);
+  } catch (error) {
+    // A server that is away is no reason to carry out no tool of any other.
+    if (names.some((name) => nearest(name, [call.name]) !== undefined)) throw error;
+    return false;
+  }
   const unknown = known && names.find((name) => !known.includes(name));
-  if (unknown === undefined) return;
+  if (unknown === undefined) return true;
   refuse(
     "needsApproval",
     `withApproval({ needsApproval }) names "${unknown}", which is no tool here`,
@@ -45,10 +56,11 @@ export function withApproval(executor: ToolExecutor, options: ApprovalOptions): 
   const { needsApproval } = options;
   if (needsApproval !== true && !Array.isArray(needsApproval) && typeof needsApproval !== "function")
     refuse("needsApproval", "needsApproval is true, a list of names, or a function of the call");
+  let areKnown = false;
   const isAsked = async (call: ToolCall): Promise<boolean> => {
     if (typeof needsApproval !== "function") {
       if (needsApproval === true || needsApproval.includes(call.name)) return true;
-      await checkNames(needsApproval, executor);
+      if (!areKnown) areKnown = await areNamesKnown(needsApproval, executor, call);
       return false;
     }
     if (await executor.check?.(call)) return false;

@@ -3,6 +3,7 @@ import { refuse } from "../options.ts";
 import type { ToolCall, ToolDescription } from "../tool-call.ts";
 import { whenUncertain } from "./certainty.ts";
 import type { ListingExecutor, ToolExecutor } from "./executor.ts";
+import { withMembers } from "./layer.ts";
 import { unknownTool } from "./result.ts";
 
 /**
@@ -52,7 +53,9 @@ export function combineTools(...executors: readonly ToolExecutor[]): ToolExecuto
     async execute(call, context) {
       const found = await owner(call);
       if ("execute" in found) return found.execute(call, context);
-      return whenUncertain(call, context, "fail") ?? unknownTool(call, found);
+      // One that was begun may have been carried out, whoever has lost its tool since.
+      const begun = context.waited === undefined ? context : withMembers(context, { uncertain: true });
+      return whenUncertain(call, begun, "fail") ?? unknownTool(call, found);
     },
     async check(call) {
       const found = await owner(call);

@@ -9,6 +9,7 @@ import {
   type WaitRequest,
 } from "../../index.ts";
 import { spend } from "../budget.ts";
+import { isObject } from "../json-object.ts";
 import { checkOptions, refuse } from "../options.ts";
 import type { ToolApproval, ToolCall, ToolResult } from "../tool-call.ts";
 import { approvals, decide } from "./approval.ts";
@@ -52,6 +53,11 @@ export function toolEffect(
     policy: { timeoutMs: hourMs, ...policy, maxAttempts: Number.MAX_SAFE_INTEGER },
     speculative: (payload) => executor.speculative?.(callOf(payload)) === true,
     exclusive: (payload) => executor.exclusive?.(callOf(payload)),
+    // Another model that asks for the same has other ids.
+    playedBack: (recorded, payload) => {
+      const { name, callId } = callOf(payload as Json);
+      return isObject(recorded) ? { ...recorded, name, callId } : recorded;
+    },
     run: async (payload: Json, context): Promise<ToolResult | WaitRequest> => {
       // Whoever looks at the arguments from here on finds what the tool would find.
       const call = await withArgumentsRead(callOf(payload), context);

@@ -25,6 +25,7 @@ import {
   createRemoteRuntime,
   llmCall,
   llmEffect,
+  type LlmEffectOptions,
   type LlmResult,
   type Message,
   remoteLlm,
@@ -227,6 +228,7 @@ describe("a payload that makes no sense is refused before anything is sent", () 
     [{ messages: [{ role: "__proto__", content: "Hi" }] }, "messages.0"],
     [{ messages: [{ role: "user", content: [{ type: "tool-call" }] }] }, "messages.0.content.0"],
     [{ messages: [{ role: "tool", content: "done" }] }, "messages.0.content"],
+    [{ messages: [{ role: "user", content: "Hi", providerOptions: "cache" }] }, "messages.0.providerOptions"],
     [{ messages: "Hi" }, "messages is not a list"],
     [
       { messages: [{ role: "user", content: [{ type: "file", data: "http://[", mediaType: "image/png" }] }] },
@@ -283,6 +285,29 @@ describe("budgets", () => {
     await runtime.result(runId).catch(() => undefined);
     const [{ used } = { used: -1 }] = await runtime.budgets(runId);
     expect(Math.round(used / 10)).toBe(Math.round(tokens / 10));
+  });
+
+  test("one in dollars that no call would count towards calls nobody", async () => {
+    await using server = await OpenAiServer.start({ content: "done" });
+    const asked = async (options: LlmEffectOptions) => {
+      const effects = [llmEffect(llm(server), options)];
+      await using runtime = await createRuntime({ workflows: [chat(1)], effects, store: memoryStore() });
+      return await runtime.run("chat", { vars: { messages: first }, budget: { usd: 1 } });
+    };
+    expect(await asked({})).toMatchObject({ status: "failed", error: { code: "INVALID_OPTION" } });
+    expect(server.requests).toHaveLength(0);
+    expect(await asked({ prices: {} })).toMatchObject({ status: "completed" });
+  });
+
+  test("a server that nobody could connect to has taken nothing", async () => {
+    const gone = await OpenAiServer.start();
+    const client = llm(gone);
+    await gone[Symbol.asyncDispose]();
+    const effects = [llmEffect(client, { policy: { maxAttempts: 1 } })];
+    await using runtime = await createRuntime({ workflows: [chat(1)], effects, store: memoryStore() });
+    const { runId } = await runtime.start("chat", { vars: { messages: first }, budget: { tokens: 10_000 } });
+    await expect(runtime.result(runId)).rejects.toMatchObject({ code: "RUN_FAILED" });
+    expect(await runtime.budgets(runId)).toMatchObject([{ used: 0 }]);
   });
 
   test("what there is no room for is not sent, and waits for a person", async () => {
@@ -401,6 +426,31 @@ test("a hybrid runtime has the model there and the tools here", async () => {
   expect(await runtime.result(runId)).toEqual({ content: "It is 42." });
   expect(server.requests[1]?.body.messages.at(-1)).toEqual({ role: "tool", tool_call_id: "c1", content: "42" });
   expect(server.requests[1]?.body.stream).toBeFalsy();
+});
+
+test("another model is tried against a run: what tools gave answers the calls that it makes, under its own ids", async () => {
+  const say = { content: "It is 42." };
+  await using server = await OpenAiServer.start({ toolCalls: [{ id: "c1", name: "look", arguments: '{"at":21}' }] }, say);
+  const llm = { baseUrl: server.url, model: "small" };
+  await using runtime = await createHybridRuntime({ workflows: [agent], store: memoryStore(), llm, tools: tools() });
+  const { runId } = await runtime.start(agent, { vars: { messages: first } });
+  await waitsOf(runtime, runId);
+  await runtime.respond(runId, "yes");
+  await runtime.result(runId);
+
+  server.script({ toolCalls: [{ id: "other", name: "look", arguments: '{"at":20}' }] }, say);
+  const large = llmEffect(remoteLlm({ ...llm, model: "large" }));
+  const replay = await runtime.replay(runId, { effects: { llm_call: large } });
+  expect(replay).toMatchObject({ end: "ended", run: { output: { content: "It is 42." } } });
+  expect(server.requests.at(-1)?.body.model).toBe("large");
+  expect(server.requests.at(-1)?.body.messages.slice(1)).toMatchObject([
+    { tool_calls: [{ id: "other", function: { arguments: '{"at":20}' } }] },
+    { role: "tool", tool_call_id: "other", content: "42" },
+  ]);
+  for (const wrong of [toolCall, llmCall])
+    await expect(runtime.replay(runId, { effects: { llm_call: wrong as never } })).rejects.toMatchObject({
+      code: "INVALID_OPTION",
+    });
 });
 
 test("what no runtime can be made of is refused", async () => {

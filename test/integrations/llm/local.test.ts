@@ -5,7 +5,15 @@ import { MockLanguageModelV4, convertArrayToReadableStream } from "ai/test";
 import { extractReasoningMiddleware as reasoning6, wrapLanguageModel as wrap6 } from "ai-v6";
 import { MockLanguageModelV3 } from "ai-v6/test";
 import type { StreamPart, EffectContext } from "abstractruntime";
-import { assistantMessage, type LanguageModel, llmCall, type LlmRequest, localLlm, type Message } from "abstractruntime/llm";
+import {
+  assistantMessage,
+  type LanguageModel,
+  llmCall,
+  type LlmRequest,
+  type LlmResult,
+  localLlm,
+  type Message,
+} from "abstractruntime/llm";
 import { describe, expect, test } from "vitest";
 import { after, outputOf, place } from "./place.ts";
 
@@ -86,7 +94,59 @@ describe.each(specifications)("models of $name", ({ Model, wrap, reasoning }) =>
       finishReason: "stop",
       reasoning: "Hm.",
       textHash: createHash("sha256").update("Hello there").digest("hex"),
+      // With thoughts that led to tool calls: there are providers that want them back.
+      parts: [
+        { type: "reasoning", text: "Hm." },
+        { type: "text", text: "Hello" },
+        { type: "tool-call", toolCallId: "c1", toolName: "look", input: { at: 1 } },
+        { type: "tool-call", toolCallId: "c2", toolName: "wait", input: {} },
+        { type: "text", text: " there" },
+      ],
     });
+  });
+
+  test("calls without an id are calls of their own, shown and recorded under the same one", async () => {
+    const call = { type: "tool-call", toolCallId: "", toolName: "look", input: "{}" };
+    await using here = await place(localLlm({ models: model([call, call, finish]) }), () => llmCall({ prompt: "Hi" }, after));
+    const run = await here.ask();
+    const { toolCalls } = outputOf(run).got as unknown as LlmResult;
+    const ids = toolCalls.map(({ callId }) => callId);
+    expect(new Set([...ids, ""]).size).toBe(3);
+    const shown: unknown[] = [];
+    for await (const item of here.runtime.watch(run.runId)) if (item.kind === "stream") shown.push(item.part.callId);
+    expect(shown).toEqual(ids);
+  });
+
+  test.each([undefined, {}, { inputTokens: null, outputTokens: { total: Number.NaN } }])(
+    "an answer is one that was not counted rightly: %j",
+    async (counted) => {
+      const parts = [
+        { type: "text-delta", id: "0", delta: "Hi" },
+        { ...finish, usage: counted },
+      ];
+      await using here = await place(localLlm({ models: model(parts) }), () => llmCall({ prompt: "Hi" }, after));
+      expect(outputOf(await here.ask()).got).toMatchObject({ content: "Hi", usage: null });
+    },
+  );
+
+  test("what messages are marked with reaches the provider, such as where to cache", async () => {
+    const tiny = model([finish]);
+    const providerOptions = { anthropic: { cacheControl: { type: "ephemeral" } } };
+    const output = { type: "text" as const, value: "done" };
+    const messages: Message[] = [
+      { role: "system", content: "Be kind.", providerOptions },
+      { role: "user", content: "Hi", providerOptions },
+      { role: "assistant", content: [{ type: "tool-call", toolCallId: "c", toolName: "look", input: {} }], providerOptions },
+      { role: "tool", content: [{ type: "tool-result", toolCallId: "c", toolName: "look", output }], providerOptions },
+    ];
+    await using here = await place(localLlm({ models: tiny }), () => llmCall({ messages }, after));
+    await here.ask();
+    expect(tiny.doStreamCalls[0]?.prompt).toEqual([
+      messages[0],
+      { role: "user", content: [{ type: "text", text: "Hi" }], providerOptions },
+      messages[2],
+      messages[3],
+    ]);
   });
 
   test("what a provider signed goes back to it as it was", async () => {
@@ -127,6 +187,7 @@ describe.each(specifications)("models of $name", ({ Model, wrap, reasoning }) =>
     const file = { type: "file" as const, mediaType: "image/png" };
     const content = [
       { ...file, data: "iVBORw0KGgo=" },
+      { ...file, data: "data:image/png;base64,iVBORw0KGgo=" },
       { ...file, data: "https://example.org/a.png" },
     ];
     await using here = await place(localLlm({ models: tiny }), () => llmCall({ messages: [{ role: "user", content }] }, after));
@@ -134,8 +195,9 @@ describe.each(specifications)("models of $name", ({ Model, wrap, reasoning }) =>
     const url = new URL("https://example.org/a.png");
     const data =
       tiny.specificationVersion === "v3"
-        ? ["iVBORw0KGgo=", url]
+        ? ["iVBORw0KGgo=", "iVBORw0KGgo=", url]
         : [
+            { type: "data", data: "iVBORw0KGgo=" },
             { type: "data", data: "iVBORw0KGgo=" },
             { type: "url", url },
           ];
@@ -192,6 +254,26 @@ describe.each(specifications)("models of $name", ({ Model, wrap, reasoning }) =>
     // The clock stands still: nobody waits for it.
     await expect(here.runtime.result(runId)).rejects.toMatchObject({ code: "RUN_CANCELLED" });
   });
+
+  test.each([true, false])(
+    "a model that ignores its signal and does not even begin is left at once, streamed: %s",
+    async (stream) => {
+      const begun = Promise.withResolvers<void>();
+      const never = () => {
+        begun.resolve();
+        return new Promise(() => undefined);
+      };
+      const deaf = model([], { doStream: never, doGenerate: never });
+      await using here = await place(localLlm({ models: deaf }), () => llmCall({ prompt: "Hi" }, after), {
+        scheduler: true,
+        stream,
+      });
+      const { runId } = await here.runtime.start("asking");
+      await begun.promise;
+      await here.runtime.cancel(runId);
+      await expect(here.runtime.result(runId)).rejects.toMatchObject({ code: "RUN_CANCELLED" });
+    },
+  );
 
   test("what a provider noted about a thought may look like an artifact", async () => {
     const providerMetadata = { test: { $artifact: "0".repeat(64) } };
@@ -253,6 +335,12 @@ describe.each(specifications)("models of $name", ({ Model, wrap, reasoning }) =>
     ["a bug of the provider's", new TypeError("x is not a function"), "LLM_UNAVAILABLE", 2],
     ["a key that is missing", Object.assign(new Error("no key"), { name: "AI_LoadAPIKeyError" }), "LLM_REFUSED", 1],
     ["a thrown text", "sk-abcdefghijklmnop is wrong", "LLM_UNAVAILABLE", 2],
+    [
+      "other keys",
+      "gsk_abcdefghijklmnop, xai-abcdefghijklmnop, hf_abcdefghijklmnop, key=AIzaabcdefghijklmnop",
+      "LLM_UNAVAILABLE",
+      2,
+    ],
     ["nothing", undefined, "LLM_UNAVAILABLE", 2],
   ])("%s", async (_, thrown, code, attempts) => {
     let calls = 0;
@@ -269,7 +357,7 @@ describe.each(specifications)("models of $name", ({ Model, wrap, reasoning }) =>
     if (status === "waiting") await here.retry(runId);
     const output = outputOf(await here.runtime.get(runId));
     expect(output.code).toBe(code);
-    expect(output.message).not.toContain("sk-abc");
+    expect(output.message).not.toContain("abcdef");
     expect(calls).toBe(attempts);
   });
 });

@@ -10,8 +10,8 @@ registerHooks({
     throw Object.assign(new Error("Cannot find package"), { code: "ERR_MODULE_NOT_FOUND" });
   },
 });
-const { complete, defineWorkflow } = await import("abstractruntime");
-const { createLocalRuntime, createRemoteRuntime, llmCall } = await import("abstractruntime/llm");
+const { complete, createRuntime, defineWorkflow } = await import("abstractruntime");
+const { createLocalRuntime, createRemoteRuntime, llmCall, llmEffect, remoteLlm } = await import("abstractruntime/llm");
 const { memoryStore } = await import("abstractruntime/memory");
 const flow = defineWorkflow({
   id: "ask",
@@ -29,11 +29,13 @@ const llm = {
 };
 await using local = await createLocalRuntime({ workflows: [flow], store: memoryStore(), llm });
 console.log(JSON.stringify((await local.run(flow)).output));
-await using remote = await createRemoteRuntime({ workflows: [flow], store: memoryStore(), llm: { baseUrl: "http://127.0.0.1:9/v1", model: "m" } });
+const client = remoteLlm({ baseUrl: "http://127.0.0.1:9/v1", model: "m" });
+console.log(await createRemoteRuntime({ workflows: [flow], store: memoryStore(), llm: client }).catch((error) => error.message));
+await using remote = await createRuntime({ workflows: [flow], store: memoryStore(), effects: [llmEffect(client)] });
 console.log((await remote.run(flow)).error.message);
 `;
 
-test("what is missing is named when it is needed", () => {
+test("what is missing is named when a runtime is made, and otherwise when it is needed", () => {
   const { stdout, stderr, status } = spawnSync(
     process.execPath,
     [...process.execArgv, "--input-type=module", "--eval", program],
@@ -42,5 +44,5 @@ test("what is missing is named when it is needed", () => {
     },
   );
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-  expect(stdout).toMatch(/^\{"said":"Hello"\}\nINVALID_OPTION: .*run `npm install @ai-sdk\/openai-compatible`/);
+  expect(stdout).toMatch(/^\{"said":"Hello"\}\n(INVALID_OPTION: .*run `npm install @ai-sdk\/openai-compatible`.*\n){2}$/);
 });

@@ -1,10 +1,17 @@
 // Models behind an OpenAI-compatible server: what is sent, what comes back, and what goes wrong on the way.
 import { createHash } from "node:crypto";
-import { createServer } from "node:net";
-import { once } from "node:events";
-import type { StreamPart } from "abstractruntime";
-import { type LlmParams, llmCall, type LlmResult, type Message, remoteLlm, type RemoteLlmOptions } from "abstractruntime/llm";
+import type { JsonObject, StreamPart } from "abstractruntime";
+import {
+  assistantMessage,
+  type LlmParams,
+  llmCall,
+  type LlmResult,
+  type Message,
+  remoteLlm,
+  type RemoteLlmOptions,
+} from "abstractruntime/llm";
 import { describe, expect, test } from "vitest";
+import { freePort } from "../../free-port.ts";
 import { OpenAiServer, type Reply } from "../openai-server.ts";
 import { after, outputOf, place, providers } from "./place.ts";
 
@@ -71,8 +78,31 @@ describe.each(providers)("$version", ({ provider }) => {
       finishReason: "tool-calls",
       reasoning: "Hmm.",
       ...(stream ? { textHash: createHash("sha256").update(text).digest("hex") } : {}),
+      parts: expect.arrayContaining([{ type: "reasoning", text: "Hmm." }]),
     });
     expect(server.requests.map(({ body }) => Boolean(body.stream))).toEqual([stream]);
+  });
+
+  // Some servers refuse a request without the thoughts that led to tool calls, and others one with them.
+  test.each([
+    ["reasoning_content", true, "Hm."],
+    ["reasoning_content", false, "Hm."],
+    ["reasoning", true, undefined],
+    ["reasoning", false, undefined],
+  ])("thoughts that came as %s (streamed: %s) go back with the calls as %j", async (member, stream, back) => {
+    const call = { index: 0, id: "c1", type: "function", function: { name: "weather", arguments: "{}" } };
+    const said = { role: "assistant", [member]: "Hm.", tool_calls: [call] };
+    const choice = { index: 0, [stream ? "delta" : "message"]: said, finish_reason: "tool_calls" };
+    const answer = JSON.stringify({ id: "1", created: 1, model: "m", choices: [choice] });
+    await using server = await OpenAiServer.start({ raw: stream ? `data: ${answer}\n\ndata: [DONE]\n\n` : answer });
+    await using here = await place(client(server), hello, { stream });
+    const got = outputOf(await here.ask()).got as unknown as LlmResult;
+    expect(got).toMatchObject({ reasoning: "Hm.", toolCalls: [{ callId: "c1" }] });
+    const messages: Message[] = [{ role: "user", content: "Hi" }, assistantMessage(got)];
+    await using again = await place(client(server), () => llmCall({ messages }, after), { stream });
+    await again.ask();
+    expect(server.requests[1]?.body.messages[1].reasoning_content).toBe(back);
+    expect(server.requests[1]?.body.messages[1].tool_calls).toMatchObject([{ id: "c1" }]);
   });
 
   test("the request says what the payload says, zero too and null not", async () => {
@@ -114,6 +144,18 @@ describe.each(providers)("$version", ({ provider }) => {
     expect(body).not.toHaveProperty("frequency_penalty");
     expect(body).not.toHaveProperty("base_url");
   });
+
+  test.each<JsonObject>([{}, { type: "object" }])(
+    "a tool without arguments says so in full, as servers want it: %j",
+    async (parameters) => {
+      await using server = await OpenAiServer.start({});
+      await using here = await place(client(server), () =>
+        llmCall({ prompt: "Hi", tools: [{ name: "now", parameters }] }, after),
+      );
+      await here.ask();
+      expect(server.requests[0]?.body.tools[0].function.parameters).toEqual({ type: "object", properties: {} });
+    },
+  );
 
   test("headers say which run asks, and the key is asked for with each call", async () => {
     await using server = await OpenAiServer.start({ status: 503 }, {});
@@ -219,6 +261,9 @@ describe.each(providers)("$version", ({ provider }) => {
     ["the server fails in mid-stream", { content: ["a", "b"], midError: { after: 1, error: { message: "overloaded" } } }, true],
     ["an event is no JSON", { raw: 'data: {"choices": [{"delta\n\ndata: [DONE]\n\n' }, true],
     ["a page comes instead of events", { raw: "<html>Bad gateway</html>" }, true],
+    ["the finish is that of a provider that failed", { content: "half", finishReason: "error" }, true],
+    ["so is that of a whole answer", { content: "half", finishReason: "error" }, false],
+    ["the server has broken it off itself", { content: "half", finishReason: "abort" }, true],
     ["the body is no JSON", { raw: '{"choices": [{"mess' }, false],
     ["the body is of another shape", { raw: '{"hello": "world"}' }, false],
     ["there is no choice", { raw: '{"choices": []}' }, false],
@@ -241,6 +286,27 @@ describe.each(providers)("$version", ({ provider }) => {
     expect(outputOf(await here.ask()).message).toContain("(503): model not loaded");
     server.script({ json: '{"error":"too many users"}' });
     expect(outputOf(await here.ask()).message).toContain("too many users");
+  });
+
+  test("a server that answers at once where a stream was asked for is heard, too", async () => {
+    const call = { id: "c1", type: "function", function: { name: "weather", arguments: '{"place":"Ulm"}' } };
+    const message = { role: "assistant", content: "Let me see.", reasoning_content: "Hm.", tool_calls: [call] };
+    const usage = { prompt_tokens: 3, completion_tokens: 4 };
+    const json = JSON.stringify({ model: "m", usage, choices: [{ index: 0, message, finish_reason: "tool_calls" }] });
+    await using server = await OpenAiServer.start({ json });
+    await using here = await place(client(server), hello);
+    expect(outputOf(await here.ask()).got).toMatchObject({
+      content: "Let me see.",
+      toolCalls: [{ name: "weather", callId: "c1", arguments: { place: "Ulm" } }],
+      usage: { inputTokens: 3, outputTokens: 4 },
+      finishReason: "tool-calls",
+      reasoning: "Hm.",
+    });
+    expect(server.requests).toHaveLength(1);
+    // Or streams, and does not say so.
+    const event = { choices: [{ index: 0, delta: { content: "Hello" }, finish_reason: "stop" }] };
+    server.script({ json: `data: ${JSON.stringify(event)}\n\ndata: [DONE]\n\n` });
+    expect(outputOf(await here.ask()).got).toMatchObject({ content: "Hello" });
   });
 
   test.each<[string, Reply]>([
@@ -295,12 +361,7 @@ describe.each(providers)("$version", ({ provider }) => {
   });
 
   test("nobody listens at the address", async () => {
-    // A port that was free a moment ago.
-    const socket = createServer().listen(0, "127.0.0.1");
-    await once(socket, "listening");
-    const { port } = socket.address() as { port: number };
-    await new Promise((resolve) => socket.close(resolve));
-    const unreachable = remoteLlm({ baseUrl: `http://127.0.0.1:${port}/v1`, model: "small", provider });
+    const unreachable = remoteLlm({ baseUrl: `http://127.0.0.1:${await freePort()}/v1`, model: "small", provider });
     await using here = await place(unreachable, hello, { policy: { maxAttempts: 1 } });
     expect(outputOf(await here.ask())).toMatchObject({
       code: "LLM_UNAVAILABLE",
@@ -322,6 +383,24 @@ describe.each(providers)("$version", ({ provider }) => {
     expect(failed?.data).toMatchObject({
       error: { code: "LLM_UNAVAILABLE", message: expect.stringContaining("within 5000 ms") },
     });
+  });
+
+  test("a key that does not come is waited for no longer than for an answer", async () => {
+    const asked = Promise.withResolvers<void>();
+    const apiKey = () => {
+      asked.resolve();
+      return new Promise<string>(() => undefined);
+    };
+    await using server = await OpenAiServer.start({});
+    await using here = await place(client(server, { timeoutMs: 5_000, apiKey }), hello, { policy: { maxAttempts: 1 } });
+    const asking = here.ask();
+    await asked.promise;
+    await here.clock.advance(5_000);
+    expect(outputOf(await asking)).toMatchObject({
+      code: "LLM_UNAVAILABLE",
+      message: expect.stringContaining("within 5000 ms"),
+    });
+    expect(server.requests).toEqual([]);
   });
 
   test.each(["before the first token", "in mid-stream"])("cancelling the run aborts the request %s", async (when) => {

@@ -6,11 +6,13 @@ import { memoryStore } from "abstractruntime/memory";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { withApproval } from "abstractruntime/tools";
 import { describe, expect, test } from "vitest";
+import { compiled } from "../../compile-cache.ts";
+import { freePort } from "../../free-port.ts";
 import { batch, call, carryOut, open } from "../tools/batch.ts";
 import { results, waiting } from "./runs.ts";
-import { everything, everythingAt, filesystem, freePort, place } from "./servers.ts";
+import { everything, everythingAt, filesystem, place } from "./servers.ts";
 
-const stdio: McpServerOptions = { name: "everything", command: process.execPath, args: [everything, "stdio"] };
+const stdio: McpServerOptions = { name: "everything", command: process.execPath, args: [everything, "stdio"], env: compiled() };
 
 async function onHttp<T>(use: (server: McpServerOptions) => Promise<T>): Promise<T> {
   await using served = await everythingAt(await freePort());
@@ -133,7 +135,7 @@ test("a server gets the environment that it is given, and what was given in conf
     TOKEN_FILE: 'pw"planted',
   };
   using at = place();
-  await using tools = mcpTools({ ...stdio, env });
+  await using tools = mcpTools({ ...stdio, env: { ...compiled(), ...env } });
   const path = join(at.path, "store.db");
   await using runtime = await open(tools, { store: await sqliteStore(path) });
   const { runId } = await runtime.start(batch, { vars: { calls: [call("get-env")] } });
@@ -171,7 +173,13 @@ test("a server over HTTP that was started anew is connected to anew", async () =
 
 test("server-filesystem: what may destroy something waits for approval, what only reads does not, and its borders hold", async () => {
   using at = place();
-  await using tools = mcpTools({ name: "files", prefix: "fs_", command: process.execPath, args: [filesystem, at.path] });
+  await using tools = mcpTools({
+    name: "files",
+    prefix: "fs_",
+    command: process.execPath,
+    args: [filesystem, at.path],
+    env: compiled(),
+  });
   expect((await tools.tools()).map(({ name }) => name)).toEqual(expect.arrayContaining(["fs_read_text_file", "fs_write_file"]));
   await using runtime = await open(withApproval(tools, { needsApproval: tools.mayDestroy }));
   const file = join(at.path, "note.txt");

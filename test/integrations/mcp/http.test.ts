@@ -5,9 +5,10 @@ import { type HeaderSource, mcpTools } from "abstractruntime/mcp";
 import { testClock } from "abstractruntime/testing";
 import { describe, expect, test } from "vitest";
 import { eventually } from "../../eventually.ts";
+import { freePort } from "../../free-port.ts";
 import { moved, stopped } from "../../scenarios/harness.ts";
 import { batch, call, carryOut, open, resultOf } from "../tools/batch.ts";
-import { freePort, place, serve } from "./servers.ts";
+import { place, serve } from "./servers.ts";
 
 const isCall = (body: string, tool: string): boolean => body.includes('"tools/call"') && body.includes(`"name":"${tool}"`);
 const refuse = (response: ServerResponse, status: number, text: string): true => {

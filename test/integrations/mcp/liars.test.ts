@@ -3,13 +3,19 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type McpTools, mcpTools } from "abstractruntime/mcp";
 import { describe, expect, test } from "vitest";
+import { compiled } from "../../compile-cache.ts";
 import { eventually } from "../../eventually.ts";
 import { call, resultOf } from "../tools/batch.ts";
 
 const script = join(import.meta.dirname, "liar.ts");
 const key = "sk-planted-in-the-environment";
 const liar = (lie: string, args: string[] = [], env: Record<string, string> = {}): McpTools =>
-  mcpTools({ name: "liar", command: process.execPath, args: [script, ...args], env: { LIE: lie, API_KEY: key, ...env } });
+  mcpTools({
+    name: "liar",
+    command: process.execPath,
+    args: [script, ...args],
+    env: { LIE: lie, API_KEY: key, ...compiled(), ...env },
+  });
 
 /** Nobody may have asked yet how a process ended that was orphaned: it is then still listed. */
 function isAlive(pid: number): boolean {
@@ -75,7 +81,7 @@ test("an address that is a key itself is not repeated", async () => {
 
 test.skipIf(process.platform === "win32")("processes that a server started end with it, the stubborn ones too", async () => {
   const command = `${process.execPath} ${script}; true`;
-  const tools = mcpTools({ name: "liar", command: "sh", args: ["-c", command], env: { LIE: "stubborn" } });
+  const tools = mcpTools({ name: "liar", command: "sh", args: ["-c", command], env: { LIE: "stubborn", ...compiled() } });
   const { output } = await resultOf(tools, call("work"));
   expect(isAlive(Number(output))).toBe(true);
   await tools.close();

@@ -16,6 +16,6 @@ export async function waiting(
 }
 
 export async function results(runtime: Runtime, runId: string): Promise<ToolResult[]> {
-  const output = await runtime.result(runId, { timeoutMs: 20_000 });
+  const output = await runtime.result(runId, { timeoutMs: 100_000 });
   return (output as unknown as { results: ToolResult[] }).results;
 }

@@ -129,11 +129,10 @@ export function testServer(log: string | undefined): McpServer {
   server.registerTool("work", { inputSchema: z.object({ steps: z.number() }) }, async ({ steps }, { mcpReq }) => {
     const progressToken = mcpReq._meta?.progressToken as string;
     for (let progress = 1; progress <= steps; progress++) {
-      // What comes along with the result is not heard any more.
-      await new Promise((resolve) => setTimeout(resolve, 10));
       await mcpReq.notify({ method: "notifications/progress", params: { progressToken, progress, message: `step ${progress}` } });
+      // What comes along with the result is not heard any more.
+      while (!notes(log ?? "").includes(`heard step ${progress}`)) await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    await new Promise((resolve) => setTimeout(resolve, 10));
     return text("done");
   });
   server.registerTool("garbage", { inputSchema: z.object({}) }, () => {

@@ -3,12 +3,13 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { createServer, type AddressInfo } from "node:net";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { getRequestListener } from "@hono/node-server";
 import { createMcpHandler } from "@modelcontextprotocol/server";
 import http from "node:http";
+import { compiled } from "../../compile-cache.ts";
 import { notes, testServer } from "./server.ts";
 
 export const everything = resolve("node_modules/@modelcontextprotocol/server-everything/dist/index.js");
@@ -29,7 +30,7 @@ export function place(): Place {
   return {
     path,
     notes: () => notes(log),
-    stdio: (env = {}) => ({ name: "test", command: process.execPath, args: [own], env: { LOG: log, ...env } }),
+    stdio: (env = {}) => ({ name: "test", command: process.execPath, args: [own], env: { LOG: log, ...compiled(), ...env } }),
     [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }),
   };
 }
@@ -68,16 +69,6 @@ export async function serve(gate: Gate = () => false, log?: string, port = 0): P
       await once(server, "close");
     },
   };
-}
-
-/** A port that the system has free. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 /** `server-everything` over streamable HTTP, as a process. */

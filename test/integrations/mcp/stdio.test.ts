@@ -1,7 +1,7 @@
 // A server as a child process: it dies, hangs, floods, speaks nonsense, and ends with whoever started it.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { writeFileSync } from "node:fs";
+import { appendFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { type EffectContext, isError } from "abstractruntime";
 import { type McpTools, mcpTools } from "abstractruntime/mcp";
@@ -110,10 +110,10 @@ describe("a tool that does not answer", () => {
   test("keeps its call alive with progress, which the host hears of", async () => {
     const clock = testClock();
     const heard: string[] = [];
-    const info = (note: string): void => {
-      heard.push(note);
-      // All of them are longer than a call may be silent, and several may come at once.
-      void clock.advance(700);
+    const info = (step: string): void => {
+      heard.push(step);
+      // All of them together are longer than a call may be silent.
+      void clock.advance(700).then(() => appendFileSync(join(shared.path, "log"), `heard ${step}\n`));
     };
     const log = { debug: () => {}, info, warn: () => {}, error: () => {} };
     await tools.tools();
@@ -150,7 +150,7 @@ test("a call that its runtime was stopped in is not made again by the next one",
   await eventually(() => at.notes().includes("hang"));
   await first.stop({ timeoutMs: 0 });
   await using second = await open(tools, { store: await sqliteStore(path) });
-  const output = await second.result(runId, { timeoutMs: 20_000 });
+  const output = await second.result(runId, { timeoutMs: 100_000 });
   expect(output).toMatchObject({ results: [{ error: { code: "EFFECT_UNCERTAIN" } }, { output: "x" }] });
   expect(at.notes()).toEqual(["hang", "aborted"]);
 });

@@ -85,6 +85,35 @@ test("a remote model sees the trace context of its attempt, and the trace tells 
   for (const secret of [planted, key]) expect(telemetry.raw).not.toContain(secret);
 });
 
+test("an answer that does not fit was paid for: its tokens are told", async () => {
+  await using telemetry = await startTelemetry();
+  const usage = { prompt_tokens: 11, completion_tokens: 7, total_tokens: 18 };
+  await using server = await OpenAiServer.start({ content: "none", usage });
+  const asks = defineWorkflow({
+    id: "asks",
+    entry: "ask",
+    effects: [llmCall],
+    nodes: {
+      ask: () => llmCall({ prompt: "How many?", output: { type: "integer" } }, { nextNode: "end", errorNode: "end" }),
+      end: ({ error }) => complete({ told: error?.details ?? null }),
+    },
+  });
+  await using runtime = await createRuntime({
+    store: memoryStore(),
+    effects: [llmEffect(remoteLlm({ baseUrl: server.url, model: "small" }), { policy: { maxAttempts: 1 } })],
+    telemetry: await openTelemetry({ tracer: telemetry.tracer, meter: telemetry.meter }),
+  });
+  const { output } = await runtime.run(asks);
+  expect(output).toMatchObject({ told: { usage: { inputTokens: 11, outputTokens: 7 } } });
+  const [chat] = (await telemetry.spans()).filter(({ name }) => name === "chat");
+  expect(chat?.attributes).toMatchObject({ "error.type": "LLM_OUTPUT_INVALID", "gen_ai.usage.output_tokens": 7 });
+  const points = await telemetry.points("gen_ai.client.token.usage");
+  expect(points.map(({ attributes, sum }) => [attributes["gen_ai.token.type"], sum])).toEqual([
+    ["input", 11],
+    ["output", 7],
+  ]);
+});
+
 test("what a tool worker does stands below the attempt that asked it", async () => {
   await using telemetry = await startTelemetry();
   const told = await openTelemetry({ tracer: telemetry.tracer, meter: telemetry.meter });
@@ -113,7 +142,7 @@ test("what a tool worker does stands below the attempt that asked it", async () 
   });
   try {
     const { runId } = await runtime.start(asks);
-    expect(await runtime.result(runId, { timeoutMs: 30_000 })).toEqual({ success: true });
+    expect(await runtime.result(runId, { timeoutMs: 100_000 })).toEqual({ success: true });
   } finally {
     await runtime.stop();
     await worker.close();

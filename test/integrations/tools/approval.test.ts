@@ -9,6 +9,7 @@ import { memoryStore } from "abstractruntime/memory";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { testClock } from "abstractruntime/testing";
 import {
+  combineTools,
   localTools,
   passthroughTools,
   type ToolCall,
@@ -334,7 +335,7 @@ test("another process may answer, while none runs that has the tools", async () 
     });
     const respond = (...words: string[]) => {
       const argv = [...process.execArgv, "src/cli/main.ts", "respond", runId, ...words, "--store", `sqlite:${path}`];
-      const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8", timeout: 60_000 });
+      const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8", timeout: 150_000 });
       return { status, said: stdout + stderr };
     };
     const digest = digestOf("send", { ...letter, to: "eve@example.org" });
@@ -371,6 +372,20 @@ describe("who is asked", () => {
     expect(await asks(named, call("delete"))).toBe(true);
     expect(await asks(named, call("other"))).toBe(false);
     expect(await asks(withApproval(plain, { needsApproval: true }), call("other"))).toBe(true);
+  });
+
+  test("while a server is away, no name can be checked: what one may be a misspelling of is not carried out, and all else is", async () => {
+    const plain = localTools({ delete: delete_, other: delete_ });
+    const server: ToolExecutor = {
+      tools: () => Promise.reject(new Error("away")),
+      execute: async (asked) => toolSuccess(asked, "removed"),
+    };
+    for (const needsApproval of [["remove"], ["delte"]]) {
+      const named = withApproval(combineTools(plain, server), { needsApproval });
+      const [other, deleted] = await carryOut(named, [call("other"), call("delete")]);
+      expect(other).toMatchObject({ success: true, output: "deleted" });
+      if (needsApproval[0] === "delte") expect(deleted).toMatchObject({ success: false, error: { message: "away" } });
+    }
   });
 
   test.each([

@@ -47,7 +47,7 @@ export async function open(executor: ToolExecutor, { store, effect, runtime }: O
 export async function carryOut(executor: ToolExecutor, calls: readonly ToolCall[], opened: Opened = {}): Promise<ToolResult[]> {
   await using runtime = await open(executor, opened);
   const { runId } = await runtime.start(batch, { vars: { calls: [...calls] } });
-  const output = await runtime.result(runId, { timeoutMs: 20_000 });
+  const output = await runtime.result(runId, { timeoutMs: 100_000 });
   return (output as unknown as { results: ToolResult[] }).results;
 }
 
