@@ -22,6 +22,7 @@ import {
 import type { Ids } from "../kernel/clock.ts";
 import { AbstractRuntimeError, checkOptions, isError } from "../kernel/errors.ts";
 import { type Json, toJson } from "../kernel/json.ts";
+import { checkRunId } from "../kernel/run-id.ts";
 import type { ArtifactRow, BlobStore } from "../kernel/artifact-row.ts";
 import type { Store } from "../kernel/store.ts";
 import { bytesOf, chunksOf, defaultContentType } from "./content.ts";
@@ -125,7 +126,10 @@ export class Artifacts implements ArtifactAccess {
     checkOptions(options, ["runId"], "artifacts.delete()");
     const { store, blobs } = this.#host;
     const id = artifactIdOf(artifactId);
-    if (options.runId !== undefined) return (await store.dropArtifacts(options.runId, id)) > 0;
+    if (options.runId !== undefined) {
+      checkRunId(options.runId);
+      return (await store.dropArtifacts(options.runId, id)) > 0;
+    }
     const [forgotten] = await store.sweepArtifacts(1, id);
     if (forgotten) await blobs.delete(forgotten.blob);
     return forgotten !== undefined;
@@ -134,11 +138,13 @@ export class Artifacts implements ArtifactAccess {
   /** Lets go of all that a run refers to, and answers how many that were. What no other run refers to goes with the next sweep. */
   async deleteByRun(runId: string): Promise<number> {
     this.#host.checkRunning();
+    checkRunId(runId);
     return this.#host.store.dropArtifacts(runId);
   }
 
   /** Newest first. */
-  listByRun(runId: string): Promise<ArtifactMetadata[]> {
+  async listByRun(runId: string): Promise<ArtifactMetadata[]> {
+    checkRunId(runId);
     return this.#list({ runId }, Number.POSITIVE_INFINITY);
   }
 
@@ -177,9 +183,11 @@ export class Artifacts implements ArtifactAccess {
   /** As `put`, kept for `forMs`; also while the runtime stops, when effects under way may end. */
   async putFor(content: ArtifactContent, options: PutOptions, forMs: number): Promise<ArtifactRow> {
     checkOptions(options, ["contentType", "tags", "runId", "replace"], "artifacts.put()");
-    const { contentType = defaultContentType(content), runId, replace } = options;
+    const usual = defaultContentType(content);
+    const { contentType = usual, runId, replace } = options;
     const tags = checkTags(options.tags);
     checkContentType(contentType);
+    if (runId !== undefined) checkRunId(runId);
     const keep = { pinMs: forMs, ...(runId === undefined ? {} : { runId }) };
     const { store, ids } = this.#host;
     const bytes = bytesOf(content);
@@ -275,17 +283,19 @@ function checkContentType(contentType: unknown): void {
   throw new AbstractRuntimeError("INVALID_OPTION", { option: "contentType", problem });
 }
 
-const mostTags = 64;
+export const mostTags = 64;
 
-function checkTags(tags: Readonly<Record<string, string>> = {}): Record<string, string> {
+/** Whether a store takes it: name and text stand in an index, which takes no long ones. */
+export function isArtifactTag([name, value]: [name: string, value: unknown]): boolean {
   const isText = (text: unknown, longest: number): boolean =>
     typeof text === "string" && text.length <= longest && text.isWellFormed();
+  return name !== "" && name !== "__proto__" && isText(name, 200) && isText(value, 500);
+}
+
+function checkTags(tags: Readonly<Record<string, string>> = {}): Record<string, string> {
   const isPlain = typeof tags === "object" && tags !== null && !Array.isArray(tags);
   const entries = isPlain ? Object.entries(tags) : [];
-  const areTags = entries.every(
-    ([name, value]) => name !== "" && name !== "__proto__" && isText(name, 200) && isText(value, 1_000),
-  );
-  if (isPlain && entries.length <= mostTags && areTags) return { ...tags };
-  const problem = `tags are up to ${mostTags} names of 1 to 200 characters with texts of up to 1,000`;
+  if (isPlain && entries.length <= mostTags && entries.every(isArtifactTag)) return { ...tags };
+  const problem = `tags are up to ${mostTags} names of 1 to 200 characters with texts of up to 500`;
   throw new AbstractRuntimeError("INVALID_OPTION", { option: "tags", problem });
 }

@@ -12,6 +12,7 @@ const codes = [
   "RECORD_CORRUPT",
   "RECORDS_ARCHIVED",
   "RESULT_KEY_INVALID",
+  "RUN_BUSY",
   "TOO_LARGE",
 ] as const;
 

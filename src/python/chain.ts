@@ -1,7 +1,7 @@
 /** The hash chain over a ledger: each record names the hash of the one before. */
 import { isLosslessNumber } from "lossless-json";
 import { sha256 } from "../kernel/record.ts";
-import { canonicalJson, type PythonJson, type PythonObject } from "./text.ts";
+import { canonicalJson, canonicalJsonAscii, type PythonJson, type PythonObject } from "./text.ts";
 
 /** One thing that is wrong with a chain. Keys as in Python. */
 export type ChainError =
@@ -39,7 +39,8 @@ export function verifyLedgerChain(records: readonly PythonObject[]): ChainReport
   };
   for (const [index, record] of records.entries()) {
     const actual = record.prev_hash ?? null;
-    if (canonicalJson(actual) !== canonicalJson(previous))
+    // Half of a surrogate pair can be compared, though not hashed.
+    if (canonicalJsonAscii(actual) !== canonicalJsonAscii(previous))
       bad({ index, type: "prev_hash_mismatch", expected_prev_hash: previous, actual_prev_hash: actual });
     const stored = record.record_hash ?? null;
     // What follows a record without a hash cannot be verified.

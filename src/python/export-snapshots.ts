@@ -1,14 +1,18 @@
 /** Bookmarks of ours as snapshots of the Python package, which hold a whole state. */
 import { join } from "node:path";
+import { equalJson } from "../kernel/json.ts";
 import { decodeRecord } from "../kernel/record.ts";
 import type { RunState } from "../kernel/run.ts";
 import type { SnapshotRow } from "../kernel/snapshot.ts";
 import type { Store } from "../kernel/store.ts";
 import type { ExportReport, ExportSource } from "./export.ts";
 import { pythonRun } from "./export-run.ts";
+import { fileTag } from "./import.ts";
 import { snapshotOfTag } from "./import-snapshots.ts";
+import { parsePythonJson } from "./parse.ts";
 import { replaceFile } from "./replace-file.ts";
 import type { PythonRun } from "./run-file.ts";
+import { readSnapshot } from "./snapshot-file.ts";
 import { fileText } from "./text.ts";
 import { pythonTime } from "./time.ts";
 
@@ -38,6 +42,17 @@ export async function snapshotsOf(store: Store, query: { runId: string } | { tag
     cursor = page.next;
   }
   return rows;
+}
+
+/** The text that a snapshot of the run as it was imported came with, while it says the same. */
+export async function textAsItCame({ artifacts }: ExportSource, mark: SnapshotRow): Promise<string | undefined> {
+  if (mark.seq !== 0) return undefined;
+  const file = (await artifacts.listByRun(mark.runId)).find(({ tags }) => tags[fileTag] === `snapshot_${mark.snapshotId}.json`);
+  const text = file && (await artifacts.loadText(file.artifactId));
+  if (!text) return undefined;
+  const { name, description, tags } = readSnapshot(parsePythonJson(text));
+  const isSame = name === mark.name && description === (mark.description ?? null) && equalJson([...new Set(tags)], mark.tags);
+  return isSame ? text : undefined;
 }
 
 /** @throws Unusable */

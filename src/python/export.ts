@@ -20,7 +20,7 @@ import { continueChain } from "./continue-chain.ts";
 import { exportArtifacts } from "./export-artifacts.ts";
 import { StepRecords } from "./export-records.ts";
 import { pythonRun } from "./export-run.ts";
-import { exportHeldSnapshots, snapshotsOf, snapshotText } from "./export-snapshots.ts";
+import { exportHeldSnapshots, snapshotsOf, snapshotText, textAsItCame } from "./export-snapshots.ts";
 import { readLedger } from "./ledger-file.ts";
 import { type OldFiles, oldFiles } from "./old-files.ts";
 import { replaceFile } from "./replace-file.ts";
@@ -135,7 +135,8 @@ interface Translated {
 }
 
 /** @throws Unusable, and what reading the run rejects with. */
-async function translate({ store, artifacts }: ExportSource, runId: string): Promise<Translated> {
+async function translate(source: ExportSource, runId: string): Promise<Translated> {
+  const { store, artifacts } = source;
   const notes: string[] = [];
   const marks = await snapshotsOf(store, { runId });
   const snapshots = new Map<string, string>();
@@ -157,7 +158,7 @@ async function translate({ store, artifacts }: ExportSource, runId: string): Pro
       for (const mark of marks.filter(({ seq }) => seq === record.seq)) {
         try {
           if (!isNamePart(mark.snapshotId)) throw new Unusable("its id cannot be part of a file's name");
-          snapshots.set(mark.snapshotId, snapshotText(mark, state, old?.run));
+          snapshots.set(mark.snapshotId, (old && (await textAsItCame(source, mark))) ?? snapshotText(mark, state, old?.run));
         } catch (error) {
           notes.push(`snapshot ${mark.snapshotId} is left out: ${problemOf(error)}`);
         }

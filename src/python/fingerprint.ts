@@ -1,4 +1,5 @@
 /** Who acts: an id derived from what is known of a person, an agent or a service. The Python package derives the same ids. */
+import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
 import { sha256 } from "../kernel/record.ts";
 import { canonicalJson } from "./text.ts";
 
@@ -23,8 +24,12 @@ export class ActorFingerprint {
     this.metadata = metadata;
   }
 
-  /** The same kind, name and metadata give the same id, whatever the order of keys. @throws NOT_JSON, JSON_TOO_DEEP */
+  /** The same kind, name and metadata give the same id, whatever the order of keys. @throws INVALID_OPTION, NOT_JSON, JSON_TOO_DEEP */
   static fromMetadata(kind: string, options: ActorOptions = {}): ActorFingerprint {
+    if (typeof kind !== "string")
+      throw new AbstractRuntimeError("INVALID_OPTION", { option: "kind", problem: "kind is a text such as human" });
+    // A name that is not known would silently be left out, and the actor be another one.
+    checkOptions(options, ["displayName", "metadata"], "ActorFingerprint.fromMetadata()");
     const { displayName, metadata } = options;
     const name = displayName ?? null;
     const text = canonicalJson({ kind, display_name: name, metadata: metadata ?? {} });

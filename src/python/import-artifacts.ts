@@ -1,4 +1,5 @@
 /** Artifacts of the Python package. Ours have other ids: the old one is kept as a tag, and references in vars find it by that. */
+import { isArtifactTag, mostTags } from "../artifacts/artifacts.ts";
 import { pythonTag } from "../kernel/artifact.ts";
 import { isObject, type Json } from "../kernel/json.ts";
 import type { ArtifactKeeper } from "../kernel/artifact.ts";
@@ -14,7 +15,7 @@ export interface ImportedArtifact {
 }
 
 /** The tag that holds a part of the old metadata which the artifact here does not have. */
-export function metadataTag(pythonId: string, key: "run_id" | "created_at" | "content_type"): string {
+export function metadataTag(pythonId: string, key: string): string {
   return `${pythonTag(pythonId)}:${key}`;
 }
 
@@ -23,19 +24,29 @@ const forEverMs = 100 * 365 * 86_400_000;
 
 export async function importArtifacts(artifacts: ArtifactKeeper, found: PythonDirectory): Promise<ImportedArtifact[]> {
   const imported: ImportedArtifact[] = [];
+  const report = (name: string, problem: string): void => {
+    found.problems.push({ file: `artifacts/${name}`, code: "PYTHON_FILE_INVALID", problem });
+  };
   for (const [pythonId, { metadata, path }] of found.artifacts) {
     try {
-      const tags = { ...metadata.tags, [pythonTag(pythonId)]: "artifact" };
-      for (const key of ["run_id", "created_at", "content_type"] as const) {
-        const value = metadata[key];
-        if (value !== null) tags[metadataTag(pythonId, key)] = value;
-      }
+      const { run_id, created_at, content_type } = metadata;
+      const parts = Object.entries({ run_id, created_at, content_type }).filter(([, value]) => value !== null);
+      const given: [string, unknown][] = [
+        [pythonTag(pythonId), "artifact"],
+        ...parts.map(([key, value]): [string, unknown] => [metadataTag(pythonId, key), value]),
+        ...Object.entries(metadata.tags),
+      ];
+      const kept = given.filter(isArtifactTag).slice(0, mostTags);
+      const tags = Object.fromEntries(kept) as Record<string, string>;
+      // The bytes count for more than what they are found by.
+      if (kept.length < given.length)
+        report(`${pythonId}.meta`, `${given.length - kept.length} of its texts are too long, or too many, to be kept as tags`);
       // Any text was one there.
       const contentType = /^[\x20-\x7e]{1,255}$/.test(metadata.content_type) ? metadata.content_type : "application/octet-stream";
       const { id, sizeBytes } = await artifacts.putFor(chunksOf(path), { contentType, tags }, forEverMs);
       imported.push({ pythonId, id, sizeBytes });
     } catch (error) {
-      found.problems.push({ file: `artifacts/${pythonId}.bin`, code: "PYTHON_FILE_INVALID", problem: problemOf(error) });
+      report(`${pythonId}.bin`, problemOf(error));
     }
   }
   return imported;

@@ -40,8 +40,8 @@ export interface SnapshotImport {
   found: PythonDirectory;
   version: string;
   now: number;
-  /** Keeps the text of a file and answers the artifact's id. */
-  keep(text: string, contentType: string, name: string): Promise<string>;
+  /** Keeps the text of a file, with `runId` for as long as the run, and answers the artifact's id. */
+  keep(text: string, contentType: string, name: string, runId?: string): Promise<string>;
 }
 
 export async function importSnapshots(host: SnapshotImport): Promise<ImportedSnapshot[]> {
@@ -67,7 +67,9 @@ async function importSnapshot(
   file: string,
   notes: string[],
 ): Promise<void> {
-  const marked = (await sameRun(host, snapshot)) ?? (await holder(host, snapshot, text, file, notes));
+  const same = await sameRun(host, snapshot);
+  if (same) await host.keep(text, "application/json", file, same.runId);
+  const marked = same ?? (await holder(host, snapshot, text, file, notes));
   const createdAt = momentOf(snapshot.created_at ?? "") ?? host.now;
   await host.store.saveSnapshot({
     ...marked,
@@ -111,7 +113,7 @@ async function holder(
   const { store, version, now } = host;
   const state = importedState(snapshot.run_state, [], {
     version,
-    isThere: () => true,
+    tells: () => true,
     run: () => undefined,
     now,
     jsonDepth: defaultLimits.jsonDepth,

@@ -10,7 +10,7 @@
 import { systemIds } from "../kernel/clock.ts";
 import { beginRestored, type Begun } from "../kernel/begin.ts";
 import { endMessage } from "../kernel/child.ts";
-import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
 import { defaultLimits } from "../kernel/execute.ts";
 import { restoreRun } from "../kernel/fold.ts";
 import type { JsonObject } from "../kernel/json.ts";
@@ -72,12 +72,16 @@ const originBytes = 4_096;
 /** Until the run is created that refers to them. */
 const pinMs = 600_000;
 
-/** @throws PYTHON_DIRECTORY_INVALID, and what the store rejects with. */
+/** @throws PYTHON_DIRECTORY_INVALID, INVALID_OPTION, and what the store rejects with. */
 export async function importPython(
   { store, artifacts }: ImportTarget,
   directory: string,
-  { runIds, version = "1" }: ImportOptions = {},
+  options: ImportOptions = {},
 ): Promise<ImportReport> {
+  checkOptions(options, ["runIds", "version"], "importPython()");
+  const { runIds, version = "1" } = options;
+  if (typeof version !== "string")
+    throw new AbstractRuntimeError("INVALID_OPTION", { option: "version", problem: 'version is a text such as "1"' });
   const found = await readPythonDirectory(directory);
   const { now } = await store.nextDue({ workerId: "import", fingerprint: "", workflows: [] });
   const report: ImportReport = { runs: [], artifacts: [], snapshots: [], problems: found.problems };
@@ -86,6 +90,10 @@ export async function importPython(
     const worth = verdict === null ? "cannot be verified" : verdict.ok ? "verify" : "do not verify";
     const problem = `there is no run that it could be of; its ${records.length} records ${worth}`;
     found.problems.push(invalid(`ledger_${runId}.jsonl`, problem));
+  }
+  for (const runId of runIds ?? []) {
+    const isTold = found.runs.has(runId) || found.problems.some(({ file }) => file === `run_${runId}.json`);
+    if (!isTold) found.problems.push(invalid(`run_${runId}.json`, "it is not there"));
   }
   report.artifacts = await importArtifacts(artifacts, found);
   const import_ = new Import(store, artifacts, found, indexOf(report.artifacts, found), version, now);
@@ -152,7 +160,9 @@ class Import {
     const created = await this.#store.create(begun.map(({ state: _, ...run }) => run));
     for (const [i, { row }] of begun.entries()) {
       const run = created[i] ? undefined : runs.find(({ runId }) => runId === row.runId);
-      if (run) run.result = "exists";
+      if (!run) continue;
+      run.result = "exists";
+      if (await this.#store.tombstone(row.runId)) run.notes.push("it was here and has been purged: its id is not used again");
     }
     await this.#tellParents(usable);
     return { runs, problems: [...unusable].map(([runId, problem]) => invalid(`run_${runId}.json`, problem)) };
@@ -198,6 +208,7 @@ class Import {
   /** Why the run that is here may not be the one in the directory. */
   async #difference(runId: string): Promise<string[]> {
     const loaded = await this.#store.load(runId);
+    if (loaded?.moving) return [`it has gone on to ${loaded.moving.to}, and what is left of it here was left as it is`];
     const [stored] = loaded?.archivedBefore ? [] : await this.#store.records(runId, 0, 1);
     const first = stored && decodeRecord(runId, stored);
     if (!first) return [];
@@ -233,7 +244,7 @@ class Import {
     return importedState(run, this.#found.ledgers.get(runId)?.records ?? [], {
       version: this.#version,
       ...(parent ? { parent } : {}),
-      isThere,
+      tells: (id) => isThere(id) && this.#tells(id, runId),
       run: (id) => this.#found.runs.get(id)?.run,
       now: this.#now,
       jsonDepth: defaultLimits.jsonDepth,
@@ -264,8 +275,15 @@ class Import {
     return { ...begun, artifacts: [...new Set([file, ...(lines ? [lines] : []), ...referred])] };
   }
 
-  async keep(content: string | Uint8Array, contentType: string, name: string): Promise<string> {
-    return (await this.#artifacts.putFor(content, { contentType, tags: { [fileTag]: name } }, pinMs)).id;
+  async keep(content: string | Uint8Array, contentType: string, name: string, runId?: string): Promise<string> {
+    const options = { contentType, tags: { [fileTag]: name }, ...(runId === undefined ? {} : { runId }) };
+    return (await this.#artifacts.putFor(content, options, pinMs)).id;
+  }
+
+  /** Whether a run tells another one of its end. Of one that is here and not in the directory, what was imported with it is believed. */
+  #tells(childId: string, runId: string): boolean {
+    const child = this.#found.runs.get(childId)?.run;
+    return child === undefined || this.#parentOf(child, () => undefined)?.runId === runId;
   }
 
   /** The run that started it. It waits for this one, or has no interest in its end. */

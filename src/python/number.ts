@@ -3,8 +3,8 @@
  * spelling: `1.0` is not `1`.
  */
 
-/** Python 3.11 refuses to read longer whole numbers. */
-const longestInteger = 4_300;
+/** Python 3.11 refuses to read whole numbers of more digits. */
+const mostDigits = 4_300;
 
 /**
  * The text that Python prints after reading `lexeme`. What Python wrote stays as it is; `1E5`, which it never writes, becomes `100000.0`.
@@ -13,8 +13,8 @@ const longestInteger = 4_300;
  */
 export function respell(lexeme: string): string {
   if (/[.eE]/.test(lexeme)) return floatText(Number(lexeme));
-  if (lexeme.length > longestInteger)
-    throw new RangeError(`a whole number of ${lexeme.length} digits, which Python refuses to read`);
+  const digits = lexeme.replace("-", "").length;
+  if (digits > mostDigits) throw new RangeError(`a whole number of ${digits} digits, which Python refuses to read`);
   return lexeme === "-0" ? "0" : lexeme;
 }
 

@@ -1,24 +1,26 @@
 /**
- * Reads JSON as Python's `json` does, keeping the spelling of numbers. `lossless-json` does the work; what it lacks for texts that
- * Python writes is added here:
+ * Reads JSON as Python's `json` does, keeping the spelling of numbers: each is a `LosslessNumber` of `lossless-json`, whose own reader
+ * takes more memory than there is for a text of many megabytes, and refuses what Python writes. To what JavaScript reads is added here:
  *
  * - the bare words NaN, Infinity and -Infinity, which Python writes and reads;
- * - a key that stands twice: the last one counts, as in Python (the library refuses it);
  * - nesting so deep that the stack overflows.
  *
  * One difference stays: keys that look like whole numbers come first, in their order, as in every JavaScript object.
  */
-import { LosslessNumber, parse } from "lossless-json";
+import { LosslessNumber } from "lossless-json";
 import type { PythonJson } from "./text.ts";
 
 /** @throws SyntaxError */
 export function parsePythonJson(text: string): PythonJson {
   const words = text.includes("NaN") || text.includes("Infinity") ? withoutWords(text) : { text, nan: undefined };
+  /** @param context With the text of the value, where it is none that has parts. */
+  const read = (_key: string, value: PythonJson, context?: { source?: string }): PythonJson => {
+    if (typeof value !== "number") return value;
+    const lexeme = context?.source as string;
+    return lexeme === words.nan ? Number.NaN : new LosslessNumber(lexeme);
+  };
   try {
-    return parse(words.text, undefined, {
-      parseNumber: (lexeme) => (lexeme === words.nan ? Number.NaN : new LosslessNumber(lexeme)),
-      onDuplicateKey: ({ newValue }) => newValue,
-    }) as PythonJson;
+    return JSON.parse(words.text, read);
   } catch (error) {
     if (error instanceof RangeError) throw new SyntaxError("it is nested too deeply", { cause: error });
     throw error;

@@ -22,8 +22,8 @@ export interface Surroundings {
   /** The version of the workflow that the run goes on under. */
   version: string;
   parent?: ParentLink;
-  /** Whether a run with this id is there, or comes along. */
-  isThere(runId: string): boolean;
+  /** Whether a run with this id is there, or comes along, and will tell this one of its end: it is its child. */
+  tells(runId: string): boolean;
   /** The run with this id, where it comes along. */
   run(runId: string): PythonRun | undefined;
   now: number;
@@ -38,14 +38,8 @@ export type ImportedState = Omit<RunState, "runId" | "seq" | "head" | "updatedAt
 /** @throws Unusable, NOT_JSON, JSON_TOO_DEEP, RESULT_KEY_INVALID */
 export function importedState(saved: PythonRun, records: readonly PythonObject[], around: Surroundings): ImportedState {
   const run = awake(saved, records);
-  const { run_id: runId, workflow_id: workflowId, actor_id: actorId } = run;
-  for (const [name, text] of Object.entries({
-    run_id: runId,
-    workflow_id: workflowId,
-    current_node: run.current_node,
-    actor_id: actorId ?? "",
-  }))
-    if (!text.isWellFormed()) throw new Unusable(`${name} has half of a surrogate pair`);
+  const { workflow_id: workflowId, actor_id: actorId } = run;
+  checkNames(run);
   const native = nativeIn(around);
   const step = stepsIn(records) + (run.status === "running" ? 1 : 0);
   const state: ImportedState = {
@@ -72,6 +66,22 @@ export function importedState(saved: PythonRun, records: readonly PythonObject[]
   if (carried) state.carried = carried;
   return state;
 }
+
+/** Found out here: a store would give up on the whole import. */
+function checkNames({ run_id, workflow_id, current_node, actor_id, parent_run_id, waiting }: PythonRun): void {
+  const resume_to_node = waiting?.resume_to_node;
+  const names = { run_id, workflow_id, current_node, actor_id, parent_run_id, resume_to_node };
+  for (const [name, text] of Object.entries(names)) checkName(name, text ?? "");
+}
+
+/** Stores find runs by these: in indexes, which take no long texts, and as text that can be encoded. */
+function checkName(name: string, text: string): void {
+  if (!text.isWellFormed()) throw new Unusable(`${name} has half of a surrogate pair`);
+  if (text.length > longestName) throw new Unusable(`${name} is longer than ${longestName} characters`);
+}
+
+/** As of what is started here. */
+const longestName = 500;
 
 function nativeIn({ jsonDepth, note }: Surroundings): (value: PythonJson, path: string) => Json {
   return (value, path) =>
@@ -104,7 +114,7 @@ function carriedOf(run: PythonRun, last: PythonObject | undefined, around: Surro
   const waiting = waitOf(last);
   if (!waiting) return undefined;
   const childRunId = waiting.reason === "subworkflow" ? awaitedChild(waiting) : undefined;
-  if (childRunId !== undefined && !around.isThere(childRunId)) return undefined;
+  if (childRunId !== undefined && !around.tells(childRunId)) return undefined;
   const child = childRunId === undefined ? undefined : around.run(childRunId);
   const { since: _, ...wait } = waitState({ ...run, waiting }, waiting, 0, childRunId, around);
   const waits = { ...known, outcome: { kind: "waiting" as const, wait }, ...(childRunId === undefined ? {} : { childRunId }) };
@@ -130,7 +140,9 @@ function requested(type: string, payload: Json): Json {
 function isAhead(run: PythonRun, last: PythonObject): boolean {
   const at = microsOf(last.status === "started" ? last.started_at : last.ended_at);
   const saved = microsOf(run.updated_at);
-  return at !== undefined && saved !== undefined && at > saved;
+  if (at === undefined || saved === undefined) return false;
+  // Behind an attempt that began stands its outcome, whatever a coarse clock says of when the run was saved.
+  return at > saved || (at === saved && last.status === "started");
 }
 
 /** The run, where the moment that it waited for had come: Python saves that with the step behind it only, and may have died in that. */
@@ -197,7 +209,7 @@ function openEffect(
     type,
     step,
     node,
-    key: typeof record?.idempotency_key === "string" ? record.idempotency_key : sha256(JSON.stringify([runId, step])),
+    key: keyOf(record) ?? sha256(JSON.stringify([runId, step])),
     attempt: isBareWait ? 0 : Math.max(1, numberOf(record?.attempt) || 1),
     phase: "parked",
     payload: isObject(payload) ? payload : {},
@@ -206,6 +218,12 @@ function openEffect(
     ...(resultKey ? { resultKey } : {}),
     ...(childRunId === undefined ? {} : { childRunId }),
   };
+}
+
+/** The key that Python gave an attempt: 32 hex digits, or what a policy of its user made. The answer to the wait gets an id made of it. */
+function keyOf(record: PythonObject | undefined): string | undefined {
+  const key = record?.idempotency_key;
+  return typeof key === "string" && key.isWellFormed() && key.length <= 200 ? key : undefined;
 }
 
 /** The child that a wait is for. */
@@ -223,6 +241,9 @@ function waitState(
 ): WaitState {
   const { prompt, choices, until, wait_key: key } = waiting;
   let { reason } = waiting;
+  // Whatever becomes of its child: whether a run can come in is asked before that is known.
+  checkName("wait_key", key ?? "");
+  checkName("sub_run_id", childRunId ?? "");
   const at = until === null ? undefined : momentOf(until);
   if (reason === "until" && at === undefined) {
     // Python compares texts: such a moment may have come, and otherwise comes in its own time, or never.
@@ -232,12 +253,12 @@ function waitState(
     );
     reason = "event";
   }
-  if (reason === "subworkflow" && (childRunId === undefined || !around.isThere(childRunId))) {
-    around.note(`the child that it waits for, ${childRunId}, is not there: now it waits for an event or an answer under its key`);
+  if (reason === "subworkflow" && (childRunId === undefined || !around.tells(childRunId))) {
+    const problem = `the child that it waits for, ${childRunId}, is not there, or not its own`;
+    around.note(`${problem}: now it waits for an event or an answer under its key`);
     reason = "event";
   }
   const waitKey = reason === "subworkflow" ? childKey(childRunId as string) : key || defaultKey(run, step);
-  if (!waitKey.isWellFormed()) throw new Unusable("its wait_key has half of a surrogate pair");
   const details =
     waiting.details === null ? undefined : nativeIn({ ...around, note: () => undefined })(waiting.details, "details");
   return {
@@ -247,7 +268,7 @@ function waitState(
     ...(reason === "until" ? { until: at as number } : {}),
     ...(prompt === null ? {} : { prompt }),
     ...(choices?.every((choice) => typeof choice === "string") ? { choices } : {}),
-    ...(reason === "user" ? { allowFreeText: true } : {}),
+    ...(reason === "user" || choices ? { allowFreeText: true } : {}),
     ...(details === undefined ? {} : { details }),
   };
 }

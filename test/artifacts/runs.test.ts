@@ -25,6 +25,7 @@ import { faultyStore, type TestClock, testClock, testIds } from "abstractruntime
 import { callStore, wrapStore } from "../../src/testing/wrap-store.ts";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
+import { tried } from "../properties.ts";
 
 const day = 86_400_000;
 const limit = 256 * 1024;
@@ -413,7 +414,7 @@ describe.each(Object.keys(stores))("on %s", (kind) => {
           await runtime.stop();
         },
       ),
-      { numRuns: 25 },
+      tried(10),
     );
   });
 });

@@ -19,6 +19,7 @@ import {
 import { LosslessNumber } from "lossless-json";
 import { toNative, toPython } from "../../src/python/native.ts";
 import { expected, fixture, textOf, vectors } from "./fixtures.ts";
+import { tried } from "../properties.ts";
 
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
 const files = (name: string) => readdirSync(fixture(name)).map((file) => [name, file] as const);
@@ -52,6 +53,12 @@ test("idempotency keys, ids of artifacts and fingerprints of the vectors", () =>
   expect(ActorFingerprint.fromMetadata(kind, { displayName, metadata }).actorId).toBe(actor_id);
   // A plain number is a whole one when it can be: another id than for 1.0.
   expect(ActorFingerprint.fromMetadata(kind, { displayName, metadata: { level: 1, org: "acme" } }).actorId).not.toBe(actor_id);
+});
+
+test("an actor of a misspelt name is refused, since it would be another one", () => {
+  const wrong = (kind: unknown, options?: object) => () => ActorFingerprint.fromMetadata(kind as string, options as never);
+  expect(wrong("human", { display_name: "Zoé" })).toThrow('Did you mean "displayName"?');
+  expect(wrong(undefined)).toThrow("kind is a text");
 });
 
 test("the keys in the ledgers of the fixtures are those of their effects", () => {
@@ -129,6 +136,13 @@ test("a verdict names each way in which a chain can be wrong", () => {
   const nan = chain(1);
   nan[0].record_hash = Number.NaN;
   expect(verifyLedgerChain(nan)).toMatchObject({ errors: [{ type: "record_hash_mismatch" }], computed_head_hash: Number.NaN });
+  // Half of a surrogate pair cannot be hashed, and yet it can be the hash that stands there.
+  const half = chain(2);
+  half[0].record_hash = "\ud800";
+  expect(verifyLedgerChain(half).errors.map(({ index, type }) => [index, type])).toEqual([
+    [0, "record_hash_mismatch"],
+    [1, "prev_hash_mismatch"],
+  ]);
   // A prev_hash that is missing is null.
   const bare = { run_id: "r" };
   expect(verifyLedgerChain([{ ...bare, record_hash: computeRecordHash(bare, null) }]).ok).toBe(true);
@@ -149,6 +163,7 @@ test("numbers are spelled as Python prints them, whoever wrote them", () => {
     "[1,1.5,-0.0,1e+21,9007199254740992.0,100000000000000000000,1e-07]",
   );
   expect(() => canonicalJson(parsePythonJson("1".repeat(4_301)))).toThrow(/4301 digits/);
+  expect(canonicalJson(parsePythonJson(`-${"1".repeat(4_300)}`))).toHaveLength(4_301);
 });
 
 test("bare words are numbers only where a value stands", () => {
@@ -180,7 +195,7 @@ test("what JSON readers stumble over", () => {
   expect(ledgerText([parsePythonJson('{"C:\\\\":1,"C:\\\\temp":2}')])).toBe('{"C:\\\\": 1, "C:\\\\temp": 2}\n');
   expect(canonicalJsonAscii(parsePythonJson('"\\ud800 \u007f"'))).toBe('"\\ud800 \\u007f"');
   expect(() => canonicalJson(parsePythonJson('{"k":["\\ud800"]}'))).toThrow(/NOT_JSON: \/k\/0 .*surrogate/);
-  expect(() => parsePythonJson("[".repeat(100_000))).toThrow("too deeply");
+  expect(() => parsePythonJson("[".repeat(100_000) + "]".repeat(100_000))).toThrow("too deeply");
   const deep = JSON.parse(`${"[".repeat(1_500)}${"]".repeat(1_500)}`);
   expect(() => canonicalJson(deep)).toThrow(/^JSON_TOO_DEEP/);
   const cycle: unknown[] = [];
@@ -228,6 +243,6 @@ test("whatever is written is read again, and what goes through a run of ours com
       expect(JSON.parse(JSON.stringify(native))).toEqual(native);
       expect(fileText(toPython(native, old))).toBe(written);
     }),
-    { numRuns: 500 },
+    tried(250),
   );
 });

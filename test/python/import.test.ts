@@ -1,4 +1,5 @@
 // Runs that the Python package left behind go on here.
+import { randomBytes } from "node:crypto";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -187,8 +188,10 @@ describe.each(Object.entries(stores))("on the %s store", (_, openStore) => {
 
   test("a run that went on there after it was imported, and one that never came from there, are told apart from it", async () => {
     await using runtime = await createRuntime({ store: await openStore(place), workflows, scheduler: false });
-    const directory = write([python("w-1"), python("w-2")]);
+    const directory = write([python("w-1"), python("w-2"), python("w-4", { status: "failed" }), python("w-5")]);
     await importPython(runtime, directory);
+    await runtime.purge({ runIds: ["w-4"] });
+    await runtime.export(["w-5"], join(place, "w-5.jsonl"), { fence: true });
     await runtime.start(ask, { runId: "w-3" });
     write([python("w-2", { vars: { moved: true } }), python("w-3")]);
     const notes = Object.fromEntries((await importPython(runtime, directory)).runs.map((run) => [run.runId, run.notes]));
@@ -196,6 +199,8 @@ describe.each(Object.entries(stores))("on the %s store", (_, openStore) => {
       "w-1": [],
       "w-2": [expect.stringContaining("has gone on there")],
       "w-3": [expect.stringContaining("did not come from Python")],
+      "w-4": [expect.stringContaining("has been purged")],
+      "w-5": [expect.stringContaining("has gone on to file:")],
     });
     expect((await runtime.get("w-2")).vars).toEqual({});
   });
@@ -233,6 +238,54 @@ describe.each(Object.entries(stores))("on the %s store", (_, openStore) => {
     expect(await runtime.artifacts.loadText(used!.id)).toBe(expected["e-artifacts"].json_bytes_utf8);
     // Held by no run, and kept all the same.
     expect(await store.sweepArtifacts(100)).toEqual([]);
+  });
+
+  test("texts that are too long for an index, or no text at all, hide nothing else", async () => {
+    await using runtime = await createRuntime({ store: await openStore(place), workflows });
+    // Of characters that no compression makes shorter.
+    const long = randomBytes(6_000)
+      .toString("utf16le")
+      .replace(/\p{Cs}|\0/gu, "x");
+    const effect = { type: "ask_user", payload: { prompt: "?" }, result_key: "r" };
+    const attempt = {
+      run_id: "key",
+      node_id: "here",
+      status: "waiting",
+      attempt: 1,
+      idempotency_key: long,
+      effect,
+      result: { wait: {} },
+    };
+    const directory = write(
+      [
+        waiting("key", { wait_key: "k" }),
+        waiting("long-key", { wait_key: long }),
+        waiting("half-key", { reason: "subworkflow", wait_key: "subworkflow:\ud800" }),
+        python("actor", { actor_id: long }),
+        python("parent", { parent_run_id: "\ud800" }),
+        python("workflow", { workflow_id: long }),
+      ],
+      { key: [attempt] },
+    );
+    mkdirSync(join(directory, "artifacts"));
+    const tags = { ["n".repeat(200)]: long.slice(0, 1_000), short: "x" };
+    const metadata = { artifact_id: "a", content_type: "text/plain", size_bytes: 1, created_at: null, run_id: null, tags };
+    writeFileSync(join(directory, "artifacts", "a.meta"), fileText(metadata));
+    writeFileSync(join(directory, "artifacts", "a.bin"), "a");
+    const report = await importPython(runtime, directory);
+    expect(report.runs.map(({ runId }) => runId)).toEqual(["key"]);
+    expect(report.problems.map(({ file, problem }) => `${file}: ${problem}`).sort()).toEqual([
+      "artifacts/a.meta: 1 of its texts are too long, or too many, to be kept as tags",
+      "run_actor.json: actor_id is longer than 500 characters",
+      "run_half-key.json: wait_key has half of a surrogate pair",
+      "run_long-key.json: wait_key is longer than 500 characters",
+      "run_parent.json: parent_run_id has half of a surrogate pair",
+      "run_workflow.json: workflow_id is longer than 500 characters",
+    ]);
+    expect((await runtime.artifacts.open({ $artifact: "a" })).metadata.tags).toMatchObject({ short: "x" });
+    await runtime.artifacts.put("tagged", { tags: { ["n".repeat(200)]: long.slice(0, 500) } });
+    // The id of the answer is made of the key of the attempt.
+    await runtime.resume("key", { waitKey: "k", payload: 1 });
   });
 });
 
@@ -323,11 +376,11 @@ describe("waits", () => {
     expect((await one(run, (runtime) => runtime.respond("w", "yes"))).output).toEqual({ again: { text: "yes" } });
   });
 
-  test("a question takes whatever is answered, as in Python", async () => {
+  test.each(["user", "event"])("what waits with choices (%s) takes whatever is answered, as in Python", async (reason) => {
     const run = waiting("w", {
-      reason: "user",
+      reason,
       wait_key: "k",
-      choices: ["a", 1],
+      choices: ["a", "b"],
       allow_free_text: false,
       resume_to_node: "there",
       result_key: "r",
@@ -444,6 +497,21 @@ describe("families", () => {
       { runId: "q", notes: [expect.stringContaining("refused, is not there")] },
     ]);
     await runtime.resume("p", { waitKey: "subworkflow:lost", payload: { naked: true } });
+    expect((await runtime.tick("p")).output).toEqual({ r: { naked: true } });
+  });
+
+  test("a run that waits for one which is not its child, or is its own ancestor, can be answered by hand", async () => {
+    const { runtime, report } = await opened([
+      awaiting("p", "alone"),
+      python("alone", { status: "completed", output: 1 }),
+      awaiting("x", "y", { parent_run_id: "y" }),
+      awaiting("y", "x", { parent_run_id: "x" }),
+    ]);
+    await using _ = runtime;
+    expect(report.problems).toEqual([]);
+    const notes = Object.fromEntries(report.runs.map((run) => [run.runId, run.notes.join()]));
+    for (const runId of ["p", "x", "y"]) expect(notes[runId]).toContain("or not its own");
+    await runtime.resume("p", { waitKey: "subworkflow:alone", payload: { naked: true } });
     expect((await runtime.tick("p")).output).toEqual({ r: { naked: true } });
   });
 
@@ -617,9 +685,12 @@ describe("a program that died between a record and the state that it led to", ()
   });
 
   test("an attempt without an outcome is made again, and told that it may have happened", async () => {
-    const { calls, ended } = await finished([run()], [started]);
-    expect(calls).toEqual([[{ cents: 5, to: "é" }, true]]);
-    expect(ended.output).toMatchObject({ paid: { called: true } });
+    // Of a coarse clock, the last one.
+    for (const saved of [{}, { updated_at: started.started_at }]) {
+      const { calls, ended } = await finished([run(saved)], [started]);
+      expect(calls).toEqual([[{ cents: 5, to: "é" }, true]]);
+      expect(ended.output).toMatchObject({ paid: { called: true } });
+    }
   });
 
   test("a child that was begun is waited for, and no second one begins", async () => {
@@ -650,6 +721,16 @@ describe("a program that died between a record and the state that it led to", ()
     const { ended } = await finished([parent, done], ledger);
     expect(ended.output).toMatchObject({ sub: { sub_run_id: "c", output: { x: 2 } } });
   });
+});
+
+test("only the runs that are named come in, and one that is not there is told of", async () => {
+  await using runtime = await createRuntime({ store: memoryStore(), scheduler: false });
+  const directory = write([python("one"), python("two")]);
+  await expect(importPython(runtime, directory, { runids: ["one"] } as never)).rejects.toThrow('Did you mean "runIds"?');
+  await expect(importPython(runtime, directory, { version: 2 as never })).rejects.toMatchObject({ code: "INVALID_OPTION" });
+  const { runs, problems } = await importPython(runtime, directory, { runIds: ["one", "nobody"] });
+  expect(runs.map(({ runId }) => runId)).toEqual(["one"]);
+  expect(problems).toMatchObject([{ file: "run_nobody.json", problem: "it is not there" }]);
 });
 
 test("a run that is too large hides no other", async () => {

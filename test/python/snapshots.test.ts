@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { complete, createRuntime, defineWorkflow, waitEvent } from "abstractruntime";
+import { memoryStore } from "abstractruntime/memory";
 import { exportPython, fileText, importPython, readPythonDirectory } from "abstractruntime/python";
 import { expected, fixture } from "./fixtures.ts";
 import { stores } from "./stores.ts";
@@ -74,7 +75,7 @@ describe.each(Object.entries(stores))("on the %s store", (_, openStore) => {
     const { run } = (await readPythonDirectory(directory)).runs.get(parentId)!;
     const { writeFileSync } = await import("node:fs");
     const [same, other] = [...states.snapshots.values()].map(({ snapshot }) => snapshot);
-    writeFileSync(join(directory, `snapshot_${same!.snapshot_id}.json`), fileText({ ...same, run_state: run }));
+    writeFileSync(join(directory, `snapshot_${same!.snapshot_id}.json`), fileText({ ...same, step_id: "s", run_state: run }));
     const earlier = { ...run, status: "running", waiting: null, vars: { bg: { async: false } } };
     writeFileSync(join(directory, `snapshot_${other!.snapshot_id}.json`), fileText({ ...other, run_state: earlier }));
     expect((await importPython(runtime, directory)).problems).toEqual([]);
@@ -87,10 +88,21 @@ describe.each(Object.entries(stores))("on the %s store", (_, openStore) => {
     const report = await exportPython(runtime, [parentId], target);
     expect([...report.snapshots].sort()).toEqual([same!.snapshot_id, other!.snapshot_id].sort());
     const text = (folder: string, id: string) => readFileSync(join(folder, `snapshot_${id}.json`), "utf8");
-    expect(text(target, other!.snapshot_id)).toBe(text(directory, other!.snapshot_id));
+    for (const { snapshot_id: id } of [same!, other!]) expect(text(target, id)).toBe(text(directory, id));
+    // Named anew here, it says so.
+    await runtime.snapshots.create(parentId, { name: "another", snapshotId: same!.snapshot_id, seq: 0 });
+    await exportPython(runtime, [parentId], target);
     const { snapshots, problems } = await readPythonDirectory(target);
     expect(problems).toEqual([]);
     const written = snapshots.get(same!.snapshot_id)!.snapshot;
-    expect(written).toMatchObject({ name: same!.name, tags: same!.tags, run_id: parentId, run_state: run });
+    expect(written).toMatchObject({ name: "another", tags: [], run_id: parentId, run_state: run });
   });
+});
+
+test("imports at once hinder each other in no more than a snapshot that both hold", async () => {
+  await using runtime = await createRuntime({ store: memoryStore(), scheduler: false });
+  const reports = await Promise.all([1, 2].map(() => importPython(runtime, fixture("d-snapshots"))));
+  for (const { problems } of reports)
+    for (const { file, problem } of problems) if (file !== "snapshot_corrupt.json") expect(problem).toMatch(/^RUN_BUSY/);
+  expect((await runtime.snapshots.list()).snapshots.map(({ snapshotId }) => snapshotId).sort()).toEqual([...ids].sort());
 });

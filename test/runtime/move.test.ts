@@ -1,5 +1,8 @@
 // Moving live runs between stores: everything goes with them, and whatever is cut off leaves exactly one owner.
-import { describe, expect, test } from "vitest";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
 import {
   createRuntime,
   defineEffect,
@@ -274,6 +277,46 @@ test("a child is not moved without its tree, nor a run that another has the id o
   expect((await moveRuns(from, empty, [tree.childId, tree.parentId])).runIds).toEqual([tree.parentId, tree.childId]);
   expect(await finishTree(empty, clock, tree)).toEqual(output(tree));
   expect(await codeOf(moveRuns(from, to, [tree.parentId]))).toBe("RUN_MOVED");
+});
+
+test("an artifact keeps its tags: more than one put can give, and where its bytes were known before", async () => {
+  const clock = testClock();
+  const [{ store: from }, { store: to }, { store: last }] = [
+    await opened("memory", clock),
+    await opened("sqlite", clock),
+    await opened("memory", clock),
+  ];
+  const [source, target, end] = [await runtimeOver(from, clock), await runtimeOver(to, clock), await runtimeOver(last, clock)];
+  const tagged: Record<string, string> = Object.fromEntries(Array.from({ length: 80 }, (_, i) => [`t${i}`, `${i}`]));
+  for (const part of [0, 40])
+    await source.artifacts.put("often", { tags: Object.fromEntries(Object.entries(tagged).slice(part, part + 40)) });
+  const [often, known] = [await source.artifacts.put("often"), await source.artifacts.put("known", { tags: { by: "source" } })];
+  await target.artifacts.put("known", { tags: { here: "yes" } });
+  await source.start("child", { runId: "r", vars: { often, known } });
+  await moveRuns(from, to, ["r"]);
+  const directory = mkdtempSync(join(tmpdir(), "abstractruntime-tags-"));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  await target.export(["r"], join(directory, "r.jsonl"), { fence: true });
+  await end.import(join(directory, "r.jsonl"));
+  for (const runtime of [target, end]) {
+    expect((await runtime.artifacts.open(often)).metadata.tags).toEqual(tagged);
+    expect((await runtime.artifacts.open(known)).metadata.tags).toEqual({ by: "source", here: "yes" });
+    await runtime.stop();
+  }
+  await source.stop();
+});
+
+test("a schedule that has left is not made again beside the one that fires", async () => {
+  const clock = testClock();
+  const [{ store: from }, { store: to }] = [await opened("memory", clock), await opened("memory", clock)];
+  const runtime = await runtimeOver(from, clock);
+  const daily = { id: "daily", workflow: "child", everyMs: 86_400_000 };
+  await runtime.schedules.create(daily);
+  await moveRuns(from, to, ["schedule:daily"]);
+  expect(await codeOf(runtime.schedules.create(daily))).toBe("RUN_MOVED");
+  expect(await runtime.schedules.list()).toEqual([]);
+  expect((await (await runtimeOver(to, clock)).schedules.create(daily)).status).toBe("active");
+  await runtime.stop();
 });
 
 test("a run that is damaged stays where it is", async () => {

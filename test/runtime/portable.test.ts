@@ -223,6 +223,28 @@ test("a file with another content and a fitting checksum is refused by what it s
     }),
     "PORTABLE_INVALID",
   );
+  // What a database would take for a failure of its own, or could not give back.
+  const members: ((line: Line) => unknown)[] = [
+    ({ copy }) => Object.assign(copy.row, { priority: 2 ** 53 }),
+    ({ copy }) => Object.assign(copy.row, { wakeAt: 1.5 }),
+    ({ copy }) => Object.assign(copy.row, { actorId: "x".repeat(3_000) }),
+    ({ copy }) => Object.assign(copy.row, { parentRunId: "\ud800" }),
+    ({ copy }) => Object.assign(copy.indexed, { number: "x".repeat(3_000) }),
+    ({ copy }) => Object.assign(copy.letters[0], { id: "\ud800" }),
+  ];
+  for (const change of members)
+    await refused(
+      edit("copy", (line) => {
+        change(line);
+      }),
+      "PORTABLE_INVALID",
+    );
+  await refused(
+    edit("portable", (line) => {
+      line.id = "\ud800";
+    }),
+    "PORTABLE_INVALID",
+  );
   await refused((all) => [...all, '{"what":1}'], "PORTABLE_INVALID");
   await refused((all) => [...all, '{"__proto__":{"polluted":1}}'], "PORTABLE_INVALID");
   await refused((all) => [...all, "[]"], "PORTABLE_INVALID");

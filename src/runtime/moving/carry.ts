@@ -86,14 +86,22 @@ export class ArtifactArrival {
   }
 
   /** Whether it is known here, and thereby kept. */
-  async has(id: string): Promise<boolean> {
-    return (await this.#store.keepArtifact(id, { pinMs })) !== undefined;
+  async has({ id, tags }: Pick<ArtifactRow, "id" | "tags">): Promise<boolean> {
+    const known = await this.#store.keepArtifact(id, { pinMs });
+    if (known) await this.#tag(known, tags);
+    return known !== undefined;
   }
 
   /** Answers whether the bytes are those of the artifact. Others are not made known under its id. */
   async put({ id, contentType, tags }: ArtifactRow, bytes: AsyncIterable<Uint8Array>): Promise<boolean> {
-    const put = await this.#artifacts.putFor(bytes, { contentType, tags }, pinMs);
+    const put = await this.#artifacts.putFor(bytes, { contentType }, pinMs);
+    if (put.id === id) await this.#tag(put, tags);
     return put.id === id;
+  }
+
+  /** Several puts may have given it more tags than one put can. */
+  async #tag(known: ArtifactRow, tags: ArtifactRow["tags"]): Promise<void> {
+    if (Object.keys(tags).length > 0) await this.#store.putArtifact({ ...known, tags }, { pinMs });
   }
 }
 

@@ -6,7 +6,6 @@
  */
 import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
-import { resolve } from "node:path";
 import { openArtifact } from "../../artifacts/open.ts";
 import { systemIds } from "../../kernel/clock.ts";
 import { AbstractRuntimeError } from "../../kernel/errors.ts";
@@ -15,7 +14,7 @@ import type { RunCopy } from "../../kernel/moving.ts";
 import type { Store } from "../../kernel/store.ts";
 import { runsOfTree, type Place, recordsOf, rootOf, snapshotsOf } from "./carry.ts";
 import { missing } from "../read.ts";
-import { checkFree, type PortableEntry, type PortableHeader, readPortable, writePortable } from "./portable.ts";
+import { checkFree, pathOf, type PortableEntry, type PortableHeader, readPortable, writePortable } from "./portable.ts";
 import { rowOf } from "../runs-of.ts";
 
 export interface Exported {
@@ -32,7 +31,7 @@ export async function exportRuns(
   { fence = false }: { fence?: boolean } = {},
 ): Promise<Exported> {
   const { store } = place;
-  const to = `file:${resolve(file)}`;
+  const to = `file:${pathOf(file)}`;
   const trees: ListedRun[] = [];
   for (const rootId of await rootsOf(store, runIds)) trees.push(...(await runsOfTree(store, rootId)));
   const begun = fence ? trees.find(({ moving }) => moving?.phase === "leaving" && moving.to === to)?.moving?.token : undefined;

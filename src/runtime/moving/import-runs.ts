@@ -112,7 +112,7 @@ class Arrival {
     const bytes = async function* (): AsyncGenerator<Uint8Array> {
       for (; !ahead.done && "bytes" in ahead.value; ahead = await entries.next()) yield Buffer.from(ahead.value.bytes, "base64");
     };
-    if (await this.#artifacts.has(artifact.id)) for await (const _ of bytes());
+    if (await this.#artifacts.has(artifact)) for await (const _ of bytes());
     else if (!(await this.#artifacts.put(artifact, bytes())))
       throw this.#refuse(`the bytes of artifact ${artifact.id} are not those that were put`);
     this.artifacts += 1;

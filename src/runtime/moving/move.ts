@@ -248,8 +248,8 @@ async function carry(
   const arrival = new ArtifactArrival({ store: to, ...(blobs.to ? { blobs: blobs.to } : {}) }, ids);
   let artifacts = 0;
   for (const id of copy.artifacts) {
-    if (await arrival.has(id)) continue;
     const artifact = await from.artifact(id);
+    if (await arrival.has(artifact ?? { id, tags: {} })) continue;
     if (!artifact) throw new AbstractRuntimeError("ARTIFACT_MISSING", { artifactId: id, runId });
     await arrival.put(artifact, openArtifact(blobs.from ?? from.blobs, artifact).stream());
     artifacts += 1;

@@ -10,6 +10,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { type FileHandle, link, open, rename, rm } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
+import { isArtifactTag } from "../../artifacts/artifacts.ts";
 import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
 import { isObject, type Json, parseJson } from "../../kernel/json.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
@@ -53,7 +54,7 @@ export async function writePortable(
   header: Omit<PortableHeader, "portable">,
   entries: AsyncIterable<PortableEntry>,
 ): Promise<void> {
-  const path = resolve(file);
+  const path = pathOf(file);
   checkFree(file);
   // Of its own, since another may write to the same file at this moment.
   const part = `${path}.${randomUUID()}.part`;
@@ -77,6 +78,12 @@ export async function writePortable(
     await rm(part, { force: true });
   }
   await syncDirectory(dirname(path));
+}
+
+/** @throws INVALID_OPTION */
+export function pathOf(file: string): string {
+  if (typeof file === "string" && file !== "") return resolve(file);
+  throw refuseFile("it must be the name of a file");
 }
 
 /** @throws INVALID_OPTION */
@@ -178,7 +185,7 @@ function readHeader(file: string, line: Record<string, Json>, refuse: Refuse): P
   if (portable > formatVersion)
     throw new AbstractRuntimeError("FORMAT_NEWER", { what: file, found: portable, known: formatVersion });
   const isKnown = kind === "moved" || kind === "copy" || kind === "ledger";
-  if (typeof id !== "string" || !isKnown || typeof from !== "string") throw refuse("its first line is damaged");
+  if (typeof id !== "string" || !name(id) || !isKnown || typeof from !== "string") throw refuse("its first line is damaged");
   return {
     portable,
     id,
@@ -200,8 +207,12 @@ function readEntry(line: Record<string, Json>, number: number, refuse: Refuse): 
 type Shape = (value: Json) => boolean;
 
 const text: Shape = (value) => typeof value === "string";
-const number: Shape = (value) => typeof value === "number";
-const whole: Shape = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
+/** What stores find something by: text that they keep as it is, and short enough for their indexes. Longer ones are not made anywhere. */
+const name: Shape = (value) => typeof value === "string" && value.length <= 800 && value.isWellFormed();
+const number: Shape = (value) => Number.isFinite(value);
+/** Moments too. */
+const integer: Shape = (value) => Number.isSafeInteger(value);
+const whole: Shape = (value) => integer(value) && (value as number) >= 0;
 const optional =
   (shape: Shape): Shape =>
   (value) =>
@@ -219,8 +230,8 @@ const list =
   (value) =>
     Array.isArray(value) && value.every(shape);
 const scalars: Shape = (value) =>
-  isObject(value) && Object.values(value).every((one) => ["string", "number", "boolean"].includes(typeof one));
-const texts: Shape = (value) => isObject(value) && Object.values(value).every(text);
+  isObject(value) && Object.values(value).every((one) => name(one) || number(one) || typeof one === "boolean");
+const artifactTags: Shape = (value) => isObject(value) && Object.entries(value).every(isArtifactTag);
 const object =
   (members: Record<string, Shape>): Shape =>
   (value) =>
@@ -229,75 +240,75 @@ const object =
 const status = oneOf("running", "waiting", "completed", "failed", "cancelled");
 
 const row = object({
-  runId: text,
-  workflowId: text,
-  version: text,
+  runId: name,
+  workflowId: name,
+  version: name,
   status,
   paused: (value) => typeof value === "boolean",
-  node: text,
+  node: name,
   step: whole,
   seq: whole,
-  head: text,
-  wakeAt: nullable(number),
-  queue: optional(text),
-  queueKey: optional(text),
-  priority: number,
+  head: name,
+  wakeAt: nullable(integer),
+  queue: optional(name),
+  queueKey: optional(name),
+  priority: integer,
   error: optional(object({ code: optional(text), message: text })),
-  parentRunId: optional(text),
-  tags: optional(list(text)),
-  actorId: optional(text),
-  sessionId: optional(text),
-  createdAt: number,
-  updatedAt: number,
+  parentRunId: optional(name),
+  tags: optional(list(name)),
+  actorId: optional(name),
+  sessionId: optional(name),
+  createdAt: integer,
+  updatedAt: integer,
 });
 
 const shapes: Record<string, Shape> = {
-  artifact: object({ id: text, sizeBytes: whole, contentType: text, tags: texts, createdAt: number }),
+  artifact: object({ id: name, sizeBytes: whole, contentType: text, tags: artifactTags, createdAt: integer }),
   bytes: text,
-  record: object({ seq: whole, hash: text, header: text, body: nullable(text) }),
+  record: object({ seq: whole, hash: name, header: text, body: nullable(text) }),
   snapshot: object({
-    snapshotId: text,
-    runId: text,
-    workflowId: text,
-    version: text,
+    snapshotId: name,
+    runId: name,
+    workflowId: name,
+    version: name,
     seq: whole,
-    hash: text,
-    node: text,
+    hash: name,
+    node: name,
     status,
     name: text,
     description: optional(text),
-    tags: list(text),
-    createdAt: number,
-    updatedAt: number,
+    tags: list(name),
+    createdAt: integer,
+    updatedAt: integer,
   }),
   copy: object({
     row,
     epoch: whole,
     waits: list(
       object({
-        effectId: text,
-        waitKey: text,
+        effectId: name,
+        waitKey: name,
         reason: oneOf("event", "until", "user", "job", "subworkflow"),
-        since: number,
-        until: optional(number),
+        since: integer,
+        until: optional(integer),
       }),
     ),
     indexed: scalars,
     checkpoints: list(object({ seq: whole, ordinal: whole, text })),
     archivedBefore: optional(whole),
     blocked: optional(
-      object({ code: text, problem: text, fingerprint: text, quarantine: (value) => typeof value === "boolean" }),
+      object({ code: name, problem: text, fingerprint: text, quarantine: (value) => typeof value === "boolean" }),
     ),
-    artifacts: list(text),
+    artifacts: list(name),
     counters: optional((value) => isObject(value) && Object.values(value).every(number)),
     letters: list(
       object({
-        id: text,
+        id: name,
         kind: oneOf("answer", "event", "job", "child_end", "control"),
-        key: text,
-        actorId: optional(text),
-        at: number,
-        digest: text,
+        key: name,
+        actorId: optional(name),
+        at: integer,
+        digest: name,
         state: oneOf("open", "taken", "recalled"),
       }),
     ),
