@@ -46,7 +46,9 @@ export function requestBody({ runId, calls, metadata, callbackUrl }: JobRequest)
 export function readRequest(text: string): JobRequest {
   const body = objectIn(text);
   if (!body) throw invalid("the body is not a JSON object");
-  const { run_id: runId, tool_calls: calls, metadata, callback_url: callbackUrl } = body;
+  // Of clients in other languages, many write null for what they leave out.
+  const { run_id: runId, tool_calls: calls } = body;
+  const [metadata, callbackUrl] = [body.metadata ?? undefined, body.callback_url ?? undefined];
   if (!isName(runId)) throw invalid(`run_id must be text of 1 to ${longestName} characters`);
   if (!Array.isArray(calls) || calls.length === 0) throw invalid("tool_calls must be a list of at least one call");
   if (metadata !== undefined && !isObject(metadata)) throw invalid("metadata must be an object");
@@ -63,10 +65,11 @@ export function readRequest(text: string): JobRequest {
 function readCall(call: Json, index: number): ToolCall {
   const where = `tool_calls[${index}]`;
   if (!isObject(call)) throw invalid(`${where} is not an object`);
-  const { name, call_id: callId = `call_${index + 1}`, arguments: given = {} } = call;
+  const { name } = call;
+  const callId = call.call_id ?? `call_${index + 1}`;
   if (!isName(name)) throw invalid(`${where}.name must be text of 1 to ${longestName} characters`);
   if (!isName(callId)) throw invalid(`${where}.call_id must be text of 1 to ${longestName} characters`);
-  return { name, callId, arguments: given };
+  return { name, callId, arguments: call.arguments ?? {} };
 }
 
 export function jobBody({ jobId, runId, status, results, error }: Job): JsonObject {
@@ -83,29 +86,48 @@ function resultBody({ name, callId, success, output, error }: ToolResult): JsonO
   return { name, call_id: callId, success, output, error: error as JsonObject | null };
 }
 
-/** The job that a worker tells of, or what is wrong with what it said. */
-export function readJob(body: Json): (Omit<Job, "results"> & { results?: (ToolResult | undefined)[] }) | string {
+/** A job as a worker tells of it. */
+export interface ToldJob extends Omit<Job, "runId" | "results"> {
+  /** Undefined for what is none. */
+  results?: (ToolResult | undefined)[];
+}
+
+/**
+ * The job that a worker tells of, or what is wrong with what it said.
+ *
+ * @param asked What it was asked for: AbstractRuntime's contract wants neither a job's id nor a tool's name repeated.
+ */
+export function readJob(body: Json, asked?: { jobId: string; tool: string }): ToldJob | string {
   if (!isObject(body)) return "it is not a JSON object";
-  const { job_id: jobId, run_id: runId = "", status = "pending", result, error } = body;
+  const { status = "pending", result, error } = body;
+  const jobId = body.job_id ?? asked?.jobId;
   if (!isName(jobId)) return "it names no job";
-  if (typeof runId !== "string" || !statuses.includes(status)) return `job ${jobId} has no status that is known`;
+  if (!statuses.includes(status)) return `job ${jobId} has no status that is known`;
   const results = isObject(result) ? result.results : undefined;
   if (status === "completed" && !Array.isArray(results)) return `job ${jobId} is completed, and has no results`;
+  const failure = readFailure(error);
   return {
     jobId,
-    runId,
     status: status as JobStatus,
-    ...(Array.isArray(results) ? { results: results.map(readResult) } : {}),
-    ...(isObject(error) ? { error: readError(error) } : {}),
+    ...(Array.isArray(results) ? { results: results.map((one) => readResult(one, asked?.tool)) } : {}),
+    ...(failure ? { error: failure } : {}),
   };
 }
 
-function readResult(result: Json): ToolResult | undefined {
+function readResult(result: Json, tool: string | undefined): ToolResult | undefined {
   if (!isObject(result)) return undefined;
-  const { name, call_id: callId, success, output = null, error = null } = result;
+  const { call_id: callId, success, output = null } = result;
+  const name = result.name ?? tool;
   if (typeof name !== "string" || typeof callId !== "string" || typeof success !== "boolean") return undefined;
-  if (error !== null && !isObject(error)) return undefined;
-  return { name, callId, success, output, error: error === null ? null : readError(error) };
+  const error = readFailure(result.error);
+  return error === false ? undefined : { name, callId, success, output, error };
+}
+
+/** An error as an object, or as its text alone; null where there is none, false for what is none. */
+function readFailure(error: Json | undefined): ReturnType<typeof readError> | null | false {
+  if (error === undefined || error === null) return null;
+  if (typeof error === "string") return readError({ message: error });
+  return isObject(error) && readError(error);
 }
 
 /** An error as far as it can be read. Texts are bounded: nobody has checked who wrote them. */

@@ -11,6 +11,7 @@ import {
   permanent,
   type Run,
   sleep,
+  subworkflow,
   type,
   type Workflow,
 } from "../index.ts";
@@ -43,15 +44,36 @@ interface JobVars {
   failure?: { code?: string; message: string };
 }
 
-export const jobWorkflowId = "tool-job";
+/** What is told when a job has ended. */
+interface CallbackVars {
+  url: string;
+  jobId: string;
+  body: JsonObject;
+}
 
-export function jobWorkflow(settings: JobSettings): Workflow {
+export const jobWorkflowId = "tool-job";
+/** Of callbacks: hosts that do not answer keep no job from its turn. */
+export const callbackQueue = "tool-job-callbacks";
+
+/** Of a job, and of the callback that it may end with. */
+export function jobWorkflows(settings: JobSettings): Workflow[] {
   const tell = tellEffect(settings);
-  return defineWorkflow({
+  const callback = defineWorkflow({
+    id: "tool-job-callback",
+    title: "Callback of a job",
+    vars: type<CallbackVars>(),
+    effects: [tell],
+    entry: "tell",
+    nodes: {
+      tell: ({ vars }) => tell({ ...vars }, { nextNode: "told" }),
+      told: () => complete(),
+    },
+  });
+  const job = defineWorkflow({
     id: jobWorkflowId,
     title: "A job of the tool worker",
     vars: type<JobVars>(),
-    effects: [toolCall, tell],
+    effects: [toolCall],
     entry: "call",
     nodes: {
       call: ({ vars }) =>
@@ -70,12 +92,13 @@ export function jobWorkflow(settings: JobSettings): Workflow {
         if (callbackUrl === undefined) return complete();
         const { status } = outcomeOf(vars, settings) ?? {};
         const body = { job_id: jobId, run_id: runId, status: status ?? null, metadata };
-        // A callback that does not arrive is no failure: the job can be asked for.
-        return tell({ url: callbackUrl, jobId, body }, { nextNode: "told", errorNode: "told" });
+        const start = { vars: { url: callbackUrl, jobId, body }, detached: true, queue: callbackQueue } as const;
+        return subworkflow(callback, start, { nextNode: "told" });
       },
       told: () => complete(),
     },
-  }) as Workflow;
+  });
+  return [job as Workflow, callback as Workflow];
 }
 
 /** The job that a run stands for. @param mostBytes Of its results together, as JSON. */
@@ -127,7 +150,7 @@ function bounded(results: readonly ToolResult[], mostBytes: number): ToolResult[
 function tellEffect({ callbacks }: JobSettings) {
   return defineEffect("tool_job_callback", {
     title: "Callback of a job",
-    input: type<{ url: string; jobId: string; body: JsonObject }>(),
+    input: type<CallbackVars>(),
     // Calling back twice harms nobody.
     speculative: true,
     // The first comes soon: a job may end before its run has recorded that it waits.

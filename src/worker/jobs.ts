@@ -48,6 +48,8 @@ export class Jobs {
   /** Since when jobs can be asked for here. */
   #openedAt: number;
   #sweptAt: number;
+  /** Submissions under way, which the store may not count yet. */
+  #coming = 0;
 
   constructor(runtime: Runtime, settings: JobSettings & WorkerLimits, now: () => number) {
     this.#runtime = runtime;
@@ -72,19 +74,23 @@ export class Jobs {
     if (callbackUrl !== undefined && (!callbacks || typeof allowedAddress(callbackUrl, callbacks.allow) === "string"))
       throw new AbstractRuntimeError("TOOL_CALLBACK_REFUSED", { target: originOf(callbackUrl) });
     const jobId = `job_${key === undefined ? randomUUID() : createHash("sha256").update(key).digest("hex")}`;
-    await this.#checkRoom(jobId);
     const vars = {
       runId,
       calls,
       ...(metadata === undefined ? {} : { metadata }),
       ...(callbackUrl === undefined ? {} : { callbackUrl }),
     };
+    // Those that come later count for nothing: of many at the same moment, the first are taken.
+    const ahead = this.#coming++;
     try {
+      await this.#checkRoom(jobId, ahead);
       await this.#runtime.start(jobWorkflowId, { runId: jobId, vars, queue: jobQueue, ...(trace ? { trace } : {}) });
     } catch (error) {
       if (!isError(error, "RUN_EXISTS")) throw ofJob(error, jobId);
       const { vars: before } = await this.#runtime.get(jobId);
       if (!isSameJob(before, vars)) throw new AbstractRuntimeError("TOOL_JOB_CONFLICT", { jobId });
+    } finally {
+      this.#coming -= 1;
     }
     return this.get(jobId);
   }
@@ -148,11 +154,11 @@ export class Jobs {
   }
 
   /** What exists already takes no room. */
-  async #checkRoom(jobId: string): Promise<void> {
-    const count = await this.#runtime.count({ workflowId: jobWorkflowId, status: live });
-    if (count < this.#settings.jobs) return;
+  async #checkRoom(jobId: string, ahead: number): Promise<void> {
+    const found = (await this.#runtime.count({ workflowId: jobWorkflowId, status: live })) + ahead + 1;
+    if (found <= this.#settings.jobs) return;
     const existing = await this.#runtime.count({ workflowId: jobWorkflowId, idPrefix: jobId });
-    if (existing === 0) checkLimit("jobs that have not ended", count + 1, this.#settings.jobs);
+    if (existing === 0) checkLimit("jobs that have not ended", found, this.#settings.jobs);
   }
 }
 

@@ -59,6 +59,9 @@ export function remoteTools(options: RemoteToolsOptions): ListingExecutor {
   };
 }
 
+/** Whoever reads it decides whether to call the tool again. */
+const perhapsCalled = "should an earlier submission have arrived, the tool may have been called";
+
 interface Settings {
   client: WorkerClient;
   intervals: readonly number[];
@@ -115,7 +118,10 @@ class RemoteCall {
     // Not cut off by a cancel: it may have arrived, and then there is a job to be called off.
     const answer = await client.request("POST", "tool_jobs", { body, headers });
     if (answer.kind === "unreachable") return this.#later(null, answer);
-    if (answer.kind !== "given") return this.#refused(answer);
+    if (answer.kind !== "given") {
+      const isFirst = this.#known.looks === 0 && !this.#context.uncertain;
+      return this.#refused(isFirst ? answer : { ...answer, problem: `${answer.problem}; ${perhapsCalled}` });
+    }
     const job = readJob(answer.body);
     if (typeof job === "string") return this.#failed("TOOL_WORKER_INVALID", { problem: job });
     if (isError(signal.reason, "RUN_CANCELLED")) return this.#callOff(job.jobId);
@@ -126,12 +132,12 @@ class RemoteCall {
   async #ask(jobId: string): Promise<ToolResult | WaitRequest> {
     const answer = await this.#settings.client.request("GET", `tool_jobs/${encodeURIComponent(jobId)}`);
     if (answer.kind === "unreachable") return this.#later(jobId, answer);
+    // It knew the token when it took the job: one of the two sides is being given another. And it knew what a tool job is.
+    if (answer.kind === "refused" && (answer.status === 401 || answer.status === 403 || answer.isPage)) return this.#later(jobId);
     if (answer.kind === "refused" && (answer.status === 404 || answer.status === 410))
       return this.#failed("TOOL_JOB_LOST", { jobId });
-    // It knew the token when it took the job: one of the two sides is being given another.
-    if (answer.kind === "refused" && (answer.status === 401 || answer.status === 403)) return this.#later(jobId);
     if (answer.kind !== "given") return this.#refused(answer);
-    const job = readJob(answer.body);
+    const job = readJob(answer.body, { jobId, tool: this.#call.name });
     if (typeof job === "string") return this.#failed("TOOL_WORKER_INVALID", { problem: job });
     if (job.jobId !== jobId)
       return this.#failed("TOOL_WORKER_INVALID", { problem: `asked for job ${jobId}, it told of another` });
@@ -168,10 +174,9 @@ class RemoteCall {
     const { since, looks } = this.#known;
     const leftMs = since + timeoutMs - this.#context.clock.now();
     if (leftMs <= 0 && jobId === null)
-      // Whoever reads this decides whether to call the tool again.
       return this.#failed("TOOL_WORKER_UNREACHABLE", {
         worker: client.origin,
-        problem: `${answer?.problem ?? "it gave no answer"}; should a submission have arrived all the same, the tool may have been called`,
+        problem: `${answer?.problem ?? "it gave no answer"}; ${perhapsCalled}`,
       });
     if (leftMs <= 0) {
       await this.#callOff(jobId);

@@ -8,10 +8,10 @@ import { type Clock, createRuntime, type Instrument, type Logger, type Store, ty
 import { checkOptions, refuse } from "../integrations/options.ts";
 import { type AiTool, localTools, type PlainTool, toolEffect, type ToolExecutor } from "../integrations/tools/index.ts";
 import { sqliteStore } from "../stores/sqlite/index.ts";
-import { loadPeer } from "../integrations/peer.ts";
+import { withoutPeer } from "../integrations/peer.ts";
 import { readAddress } from "../integrations/address.ts";
 import { isToken } from "./contract.ts";
-import { type CallbackOptions, jobWorkflow } from "./job.ts";
+import { callbackQueue, type CallbackOptions, jobWorkflows } from "./job.ts";
 import { jobQueue, Jobs, type WorkerLimits, workerLimits } from "./jobs.ts";
 import { Routes } from "./routes.ts";
 
@@ -20,7 +20,7 @@ export interface ToolWorkerOptions {
   tools: ToolMap | ToolExecutor;
   /** What a client must show. Several while they are being changed. */
   token: string | readonly string[];
-  /** Where the jobs are kept: the path of a SQLite file, or a store. Default: `.abstractruntime/tool-jobs.db`. */
+  /** Where the jobs are kept: the path of a SQLite file, or a store; workers over one need the same tools. Default: `.abstractruntime/tool-jobs.db`. */
   store?: string | Store;
   /** Default: 0, any that is free. */
   port?: number;
@@ -79,9 +79,10 @@ async function served(options: ToolWorkerOptions): Promise<ToolWorker> {
   const opened = typeof store === "string" ? await sqliteStore(store) : store;
   const runtime = await createRuntime({
     store: opened,
-    workflows: [jobWorkflow(settings)],
+    workflows: jobWorkflows(settings),
     effects: [toolEffect(executor, { maxOutputBytes: limits.resultBytes, policy: { timeoutMs: limits.jobMs } })],
-    queues: { [jobQueue]: { concurrency: limits.concurrency } },
+    queues: { [jobQueue]: { concurrency: limits.concurrency }, [callbackQueue]: { concurrency: callbacksAtOnce } },
+    scheduler: { concurrency: limits.concurrency + callbacksAtOnce },
     // Results go out as they are.
     limits: { offloadBytes: Number.POSITIVE_INFINITY },
     ...(telemetry ? { telemetry } : {}),
@@ -142,6 +143,8 @@ function repeat(clock: Clock | undefined, everyMs: number, act: () => void): Tim
   return { cancel: () => timer.cancel() };
 }
 
+const callbacksAtOnce = 50;
+
 /** How long a request may take to arrive. */
 const requestMs = 30_000;
 
@@ -198,13 +201,11 @@ async function loadHono(): Promise<{
   app: Hono;
   createAdaptorServer: typeof import("@hono/node-server").createAdaptorServer;
 }> {
-  const load = () => Promise.all([import("hono"), import("@hono/node-server")]);
-  const packages = ["hono", "@hono/node-server"];
-  const [{ Hono }, { createAdaptorServer }] = await loadPeer(
-    load,
-    packages,
-    "serveToolWorker",
-    "a tool worker is served by them",
-  );
-  return { app: new Hono(), createAdaptorServer };
+  try {
+    const { Hono } = await import("hono");
+    const { createAdaptorServer } = await import("@hono/node-server");
+    return { app: new Hono(), createAdaptorServer };
+  } catch (cause) {
+    throw withoutPeer(cause, ["hono", "@hono/node-server"], "serveToolWorker", "a tool worker is served by them");
+  }
 }

@@ -26,11 +26,15 @@ export type Answer =
   | { kind: "given"; body: Json }
   /** No answer, or one that says "later". */
   | { kind: "unreachable"; problem: string; retryAfterMs?: number }
-  | { kind: "refused"; status: number; code?: string; problem: string }
+  /** `isPage`: with what is no JSON, as whatever stands before a worker answers while it is away. */
+  | { kind: "refused"; status: number; code?: string; problem: string; isPage: boolean }
   | { kind: "invalid"; problem: string };
 
 /** What is worth asking again: timeouts, too early, too many, and faults of the server. */
 const passing = (status: number): boolean => status === 408 || status === 425 || status === 429 || status >= 500;
+
+/** One that asks for more is asked again all the same. */
+const longestWaitMs = 60 * 60_000;
 
 export class WorkerClient {
   /** Without a path, for messages. */
@@ -65,7 +69,7 @@ export class WorkerClient {
     try {
       secret = typeof token === "function" ? await token() : token;
       if (!isToken(secret))
-        return { kind: "refused", status: 401, problem: "it was not asked: the token is none that can be sent" };
+        return { kind: "refused", status: 401, problem: "it was not asked: the token is none that can be sent", isPage: false };
       const response = await send(new URL(`v1/${path}`, this.#base), {
         method,
         headers: {
@@ -95,7 +99,7 @@ function understood({ status, headers }: Response, text: string | undefined, sec
     return {
       kind: "unreachable",
       problem: `it answered HTTP ${status}`,
-      ...(seconds >= 0 && seconds < Number.POSITIVE_INFINITY ? { retryAfterMs: seconds * 1_000 } : {}),
+      ...(seconds >= 0 ? { retryAfterMs: Math.min(seconds * 1_000, longestWaitMs) } : {}),
     };
   }
   if (status >= 300 && status < 400) return { kind: "invalid", problem: `a redirect (HTTP ${status}), which is not followed` };
@@ -104,7 +108,8 @@ function understood({ status, headers }: Response, text: string | undefined, sec
     // Before it is cut: half of a secret would not be found.
     const error = isObject(body) && isObject(body.error) ? withoutText(body.error, secret) : {};
     const { code, message } = readError(error);
-    return { kind: "refused", status, ...(code === undefined ? {} : { code }), problem: message };
+    const isPage = body === undefined && text !== "";
+    return { kind: "refused", status, ...(code === undefined ? {} : { code }), problem: message, isPage };
   }
   const body = jsonIn(text);
   if (body !== undefined) return { kind: "given", body: secret.length < leastSecret ? body : withoutText(body, secret) };

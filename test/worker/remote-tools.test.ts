@@ -3,11 +3,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { askUser, complete, createRuntime, defineWorkflow, isError } from "../../src/index.ts";
+import { any, askUser, complete, createRuntime, defineWorkflow, isError, waitEvent } from "../../src/index.ts";
 import {
   combineTools,
   localTools,
   type ListingExecutor,
+  toolCall,
   type ToolResult,
   withApproval,
 } from "../../src/integrations/tools/index.ts";
@@ -18,7 +19,8 @@ import { remoteTools, serveToolWorker, toolCallback } from "../../src/worker/ind
 import { sign } from "../../src/worker/signature.ts";
 import { eventually } from "../eventually.ts";
 import { asker, type Asker, asking, call, look } from "./asker.ts";
-import { type Asked, freePort, type Said, stub } from "./tool-stub.ts";
+import { freePort } from "../free-port.ts";
+import { type Asked, type Said, stub } from "./tool-stub.ts";
 
 const token = "a-token-that-is-in-no-record";
 
@@ -309,6 +311,20 @@ test("beside tools of this process, those of a worker that is away are waited fo
   expect(await look(asks)).toMatchObject({ waits: [{ details: { jobId: expect.any(String), looks: 2 } }] });
 });
 
+test("beside tools of this process, a job whose tool its worker has lost may have been done", async () => {
+  const clock = testClock();
+  const store = memoryStore({ clock });
+  const listed = [{ name: "pay", parameters: {} }];
+  await using server = await stub(({ path }) => ({
+    body: path === "/v1/tools" ? { tools: listed.splice(0) } : { job_id: "j", status: "running" },
+  }));
+  const change = (remote: ListingExecutor) => combineTools(localTools({ near: { run: () => "here" } }), remote);
+  await using asks = await asker({ url: server.url, token }, { store, clock, change });
+  expect((await asks.runtime.run("asking", { runId: "asks", vars: { calls: [call("pay")] } })).status).toBe("waiting");
+  await using again = await asker({ url: server.url, token }, { store, clock, change });
+  expect(await look(again)).toMatchObject({ output: [{ success: false, error: { code: "EFFECT_UNCERTAIN" } }] });
+});
+
 test("looks at a job cost no call of a budget", async () => {
   await using tools = await worker();
   await using asks = await asker({ url: tools.url, token });
@@ -346,6 +362,26 @@ test("a run that is cancelled cancels its job, whose tool is told", async () => 
   await eventually(() => tools.seen.length === 1);
   await asks.runtime.cancel("asks");
   expect(await asks.runtime.tick("asks")).toMatchObject({ status: "cancelled" });
+  await eventually(() => tools.aborted.length === 1);
+  await eventually(async () => (await jobAt(tools.url, parked)).status === "cancelled");
+});
+
+test("a call that another member of its any has overtaken is cancelled at the worker", async () => {
+  await using tools = await worker();
+  await using asks = await asker({ url: tools.url, token });
+  const racing = defineWorkflow({
+    id: "racing",
+    effects: [toolCall],
+    entry: "race",
+    nodes: {
+      race: () => any([toolCall(call("endless")), waitEvent("go")], { resultKey: "first", nextNode: "done" }),
+      done: ({ vars }) => complete(vars.first),
+    },
+  });
+  const parked = await asks.runtime.run(racing, { runId: "asks" });
+  await eventually(() => tools.seen.length === 1);
+  await asks.runtime.signal("asks", "go", 1);
+  expect(await asks.runtime.tick("asks")).toMatchObject({ status: "completed", output: { index: 1, result: 1 } });
   await eventually(() => tools.aborted.length === 1);
   await eventually(async () => (await jobAt(tools.url, parked)).status === "cancelled");
 });
@@ -535,6 +571,25 @@ describe("a worker that answers what no worker should", () => {
     expect(server.asked[0]?.headers).toMatchObject({ authorization: `Bearer ${token}`, "idempotency-key": expect.any(String) });
   });
 
+  test.each([
+    [
+      { status: "completed", result: { mode: "executed", results: [{ call_id: "c1", success: true, output: 3, error: null }] } },
+      3,
+    ],
+    [
+      { status: "completed", run_id: null, result: { results: [{ call_id: "c1", success: false, error: "no file" }] } },
+      "no file",
+    ],
+    [{ status: "failed", error: "no memory" }, expect.stringContaining("failed: no memory")],
+  ])("says no more than AbstractRuntime's contract asks for, in texts: %j", async (body, comesTo) => {
+    await using server = await stub(({ method }) => ({ body: method === "POST" ? { job_id: "j" } : body }));
+    await using asks = await asker({ url: server.url, token });
+    await asks.runtime.run(asking, { runId: "asks", vars: { calls: [call("add")] } });
+    const [result] = (await look(asks)).output as unknown as ToolResult[];
+    expect(result).toMatchObject({ name: "add", callId: "c1" });
+    expect(result?.output ?? result?.error?.message).toEqual(comesTo);
+  });
+
   test("has what a short token says by chance in its result, which stays as it is", async () => {
     await using server = await stub(({ method }) => (method === "POST" ? { body: { job_id: "j" } } : results(done)));
     await using asks = await asker({ url: server.url, token: "s" });
@@ -559,6 +614,16 @@ describe("a worker that answers what no worker should", () => {
     expect((await look(asks)).output).toMatchObject([{ success: true, output: 3 }]);
   });
 
+  test("refuses a submission after one that was cut off: whoever reads it knows that the tool may have been called", async () => {
+    const says: Said[] = [{ status: 502 }, { status: 401 }];
+    await using server = await stub(() => says.shift() ?? {});
+    await using asks = await asker({ url: server.url, token });
+    await asks.runtime.run(asking, { runId: "asks", vars: { calls: [call("add")] } });
+    const { output } = await look(asks);
+    expect(output).toMatchObject([{ error: { code: "TOOL_WORKER_REFUSED" } }]);
+    expect(JSON.stringify(output)).toContain("the tool may have been called");
+  });
+
   test("redirects: it is not followed, and the other server sees neither request nor token", async () => {
     await using other = await stub((one) => {
       elsewhere.push(one);
@@ -572,7 +637,13 @@ describe("a worker that answers what no worker should", () => {
   });
 
   test("is too slow, busy or broken: it is asked again later, and says itself when", async () => {
-    const says: Said[] = [{ never: true }, { status: 503, headers: { "retry-after": "90" } }, { status: 502, body: "<html>" }];
+    const says: Said[] = [
+      { never: true },
+      { status: 503, headers: { "retry-after": "90" } },
+      { status: 502, body: "<html>" },
+      { status: 429, headers: { "retry-after": "1e12" } },
+      { status: 404, body: "<html>nobody here</html>" },
+    ];
     let first = true;
     await using server = await stub(({ method }) => {
       if (method === "POST" && first) {
@@ -581,12 +652,16 @@ describe("a worker that answers what no worker should", () => {
       }
       return says.shift() ?? results(done);
     });
-    await using asks = await asker({ url: server.url, token, requestTimeoutMs: 50 });
+    // Only what is never answered may take too long, however busy the machine is.
+    const fetchPatiently: typeof fetch = (url, init) =>
+      fetch(url, init?.method === "GET" && says[0]?.never ? init : { ...init, signal: null });
+    const limits = { requestTimeoutMs: 50, timeoutMs: Number.POSITIVE_INFINITY };
+    await using asks = await asker({ url: server.url, token, ...limits, fetch: fetchPatiently });
     await asks.runtime.run(asking, { runId: "asks", vars: { calls: [call("add")] } });
     const waitedMs: number[] = [];
     let run = await look(asks);
     for (; run.status === "waiting"; run = await look(asks)) waitedMs.push((run.wakeAt as number) - asks.clock.now());
-    expect(waitedMs).toEqual([2_000, 90_000, 10_000]);
+    expect(waitedMs).toEqual([2_000, 90_000, 10_000, 3_600_000, 60_000]);
     expect(run.output).toMatchObject([{ success: true, output: 3 }]);
   });
 });

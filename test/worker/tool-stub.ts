@@ -46,9 +46,3 @@ export async function stub(answer: (asked: Asked) => Said | Promise<Said>, port 
     },
   };
 }
-
-/** A port at which nobody listens now. */
-export async function freePort(): Promise<number> {
-  await using taken = await stub(() => ({}));
-  return Number(new URL(taken.url).port);
-}

@@ -1,7 +1,7 @@
 // Holds the tool worker as a process of its own: killed in the middle of jobs, stopped, used wrongly.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -11,6 +11,7 @@ import { memoryStore } from "../../src/stores/memory/index.ts";
 import { sqliteStore } from "../../src/stores/sqlite/index.ts";
 import { remoteTools } from "../../src/worker/index.ts";
 import { eventually } from "../eventually.ts";
+import { freePort } from "../free-port.ts";
 import { CommandLine } from "../cli/command-line.ts";
 import { asking, call } from "./asker.ts";
 import { stub } from "./tool-stub.ts";
@@ -74,8 +75,8 @@ class Process {
   }
 }
 
-async function started(port = "0", ...more: string[]): Promise<{ worker: Process; url: string }> {
-  const worker = new Process([fixture("tools.ts"), "--port", port, ...more]);
+async function started(port?: string, ...more: string[]): Promise<{ worker: Process; url: string }> {
+  const worker = new Process([fixture("tools.ts"), "--port", port ?? String(await freePort()), ...more]);
   const [, url = ""] = await worker.says(/serves charge, read, send at (http\S+), with its jobs in sqlite:\S+\. Ctrl-C stops it/);
   return { worker, url };
 }
@@ -85,7 +86,13 @@ async function host(url: string): Promise<Runtime> {
   return createRuntime({ store: memoryStore(), workflows: [asking], effects, scheduler: { pollMs: 20 } });
 }
 
-const jobsFile = (): string => join(directory, ".abstractruntime/tool-jobs.db");
+/** Of the file whose tools it serves, so that a worker with other tools carries out none of its jobs. */
+const jobsFile = (): string => {
+  const [found = "none"] = readdirSync(join(directory, ".abstractruntime")).filter((name) =>
+    /^tool-jobs-.*-fixtures-tools\.db$/.test(name),
+  );
+  return join(directory, ".abstractruntime", found);
+};
 
 /** What its store says, while it has it open. */
 async function inStore<T>(look: (runtime: Runtime) => Promise<T>): Promise<T> {
@@ -116,7 +123,7 @@ test("killed in the middle of jobs and started again, it goes on; what was compl
   expect(await first.end("SIGKILL")).toEqual({ code: null, signal: "SIGKILL" });
   open();
   const { worker: second } = await started(new URL(url).port);
-  const results = await runtime.result<ToolResult[]>("asks", { timeoutMs: 30_000 });
+  const results = await runtime.result<ToolResult[]>("asks", { timeoutMs: 100_000 });
   expect(results).toMatchObject([
     { callId: "c", success: true, output: "charge done" },
     // It only reads, so it was done again.
@@ -135,7 +142,7 @@ test("killed in the middle of jobs and started again, it goes on; what was compl
 });
 
 test("Ctrl-C lets calls under way finish, takes nothing new, and says so", async () => {
-  const { worker, url } = await started("0", "--drain", "30");
+  const { worker, url } = await started(undefined, "--drain", "30");
   await using runtime = await host(url);
   await runtime.start(asking, { runId: "asks", vars: { calls: [call("send")] } });
   await eventually(() => seen().length === 1);
@@ -149,10 +156,10 @@ test("Ctrl-C lets calls under way finish, takes nothing new, and says so", async
   expect(JSON.parse(next.out)).toEqual({
     url,
     pid: next.pid,
-    store: "sqlite:.abstractruntime/tool-jobs.db",
+    store: expect.stringMatching(/^sqlite:\.abstractruntime\/tool-jobs-.*fixtures-tools\.db$/),
     tools: ["charge", "read", "send"],
   });
-  expect(await runtime.result("asks", { timeoutMs: 30_000 })).toMatchObject([{ success: true, output: "send done" }]);
+  expect(await runtime.result("asks", { timeoutMs: 100_000 })).toMatchObject([{ success: true, output: "send done" }]);
   expect(seen()).toEqual([`send ${worker.pid}`]);
   await next.end("SIGTERM");
 });
@@ -165,7 +172,7 @@ test("a signal ends it also when its file holds something open, such as a connec
 });
 
 test("a second signal ends it at once, and the next start goes on", async () => {
-  const { worker, url } = await started("0", "--drain", "60");
+  const { worker, url } = await started(undefined, "--drain", "60");
   await using runtime = await host(url);
   await runtime.start(asking, { runId: "asks", vars: { calls: [call("read")] } });
   await eventually(() => seen().length === 1);
@@ -174,7 +181,7 @@ test("a second signal ends it at once, and the next start goes on", async () => 
   expect(await worker.end("SIGINT")).toEqual({ code: null, signal: "SIGINT" });
   open();
   const { worker: next } = await started(new URL(url).port);
-  expect(await runtime.result("asks", { timeoutMs: 30_000 })).toMatchObject([{ success: true }]);
+  expect(await runtime.result("asks", { timeoutMs: 100_000 })).toMatchObject([{ success: true }]);
   await next.end("SIGTERM");
 });
 

@@ -139,6 +139,14 @@ test("a key stands for one request: the same again is the same job, another one 
   expect(one.body.job_id).not.toBe(two.body.job_id);
 });
 
+test("what a client leaves out may also be null", async () => {
+  const { submit, ended } = await worker();
+  const calls = [{ name: "echo", call_id: null, arguments: null }];
+  const { status, body } = await submit(calls, undefined, { metadata: null, callback_url: null });
+  expect(status).toBe(202);
+  expect((await ended(body.job_id)).result.results).toMatchObject([{ call_id: "call_1", success: true, output: {} }]);
+});
+
 test("nobody gets in without the token, and nobody is told why", async () => {
   const { ask, served, seen } = await worker({ token: ["older", token] });
   const routes = [
@@ -258,6 +266,22 @@ test("jobs over the concurrency wait for their turn, and more than may wait are 
   gate.resolve("on");
   for (const job of jobs) expect(await ended(job)).toMatchObject({ status: "completed" });
   expect(mostAtOnce()).toBe(2);
+});
+
+test("of more jobs than may wait that come at the same moment, some are refused for now", async () => {
+  const { submit, gate } = await worker({ limits: { jobs: 2 } });
+  const answers = await Promise.all(Array.from({ length: 6 }, (_, i) => submit([held(`h${i}`)], `k${i}`)));
+  const taken = answers.filter(({ status }) => status === 202);
+  expect([1, 2]).toContain(taken.length);
+  expect(answers.filter(({ status }) => status === 429)).toHaveLength(6 - taken.length);
+  gate.resolve("on");
+});
+
+test("more jobs than a runtime drives otherwise are carried out at the same time where that is said", async () => {
+  const { submit, gate, seen } = await worker({ limits: { concurrency: 101 } });
+  await Promise.all(Array.from({ length: 101 }, (_, i) => submit([held(`h${i}`)])));
+  await eventually(() => seen.length === 101);
+  gate.resolve("on");
 });
 
 test("of results that are too large only that is told; others of the job are kept", async () => {
@@ -480,6 +504,20 @@ describe("callbacks", () => {
     await ended(first.body.job_id);
     expect((await eventually(() => host.asked[0])).path).toBe("/hooks/old");
     expect(seen).toEqual(["echo"]);
+  });
+
+  test("that nobody answers keep no job from its turn", async () => {
+    const answer = Promise.withResolvers<Said>();
+    await using host = await stub(() => answer.promise);
+    const { submit, ended } = await worker({
+      limits: { concurrency: 1 },
+      callbacks: { allow: [host.url], secret: "the secret" },
+    });
+    await submit([echo({ n: 1 })], "k", { callback_url: host.url });
+    await eventually(() => host.asked.length === 1);
+    const { body } = await submit([echo({ n: 2 })]);
+    expect(await ended(body.job_id)).toMatchObject({ status: "completed" });
+    answer.resolve({});
   });
 
   test("do not follow redirects, and are tried again when the host is not ready", async () => {

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { parse, relative, resolve } from "node:path";
 import { AbstractRuntimeError } from "../../index.ts";
 import type { ToolWorkerOptions } from "../../worker/index.ts";
 import { type AddCommand, type Cli, defaultStore } from "../command.ts";
@@ -19,8 +20,14 @@ interface ToolWorkerFlags {
   drain: string;
 }
 
-/** Apart from the runs of this machine: jobs are somebody else's work. */
-const ownStore = "sqlite:.abstractruntime/tool-jobs.db";
+/** Apart from the runs of this machine, which are somebody else's work, and from workers with other tools, which would carry out its jobs. */
+function ownStore(file: string): string {
+  const { dir, name } = parse(relative("", resolve(file)));
+  return `sqlite:.abstractruntime/tool-jobs-${`${dir}/${name}`
+    .replaceAll(/[^\w.]+/g, "-")
+    .replace(/^-/, "")
+    .slice(-100)}.db`;
+}
 
 export const addToolWorker: AddCommand = (program, act) => {
   program
@@ -44,8 +51,9 @@ export const addToolWorker: AddCommand = (program, act) => {
       "after",
       `
 Clients show the token that stands in TOOL_WORKER_TOKEN, or in the variable that --token-env names.
-Jobs are kept in ${ownStore}, unless there is --store: they survive a restart, and every command looks at them there
-(abstractruntime ls --store ${ownStore}).
+Jobs are kept in a store of the file's own, unless there is --store: ${ownStore("FILE.ts")}. They survive a
+restart, and every command looks at them there (abstractruntime ls --store ${ownStore("tools.ts")}). Workers over one
+store carry out each other's jobs, so they need the same tools.
 Ctrl-C or SIGTERM lets calls under way finish (exit code 0); a second one ends it at once. What has not ended goes on with the next start.
 
 Examples:
@@ -63,8 +71,8 @@ async function toolWorker(cli: Cli, path: string, flags: ToolWorkerFlags): Promi
   const token = secretIn(flags.tokenEnv, "--token-env", "the token that clients must show");
   const tls = tlsOf(flags);
   const callbacks = callbacksOf(flags);
-  const tools = await toolsIn(path);
-  const store = cli.store === defaultStore ? ownStore : cli.store;
+  const { tools, telemetry } = await exportsOf(path);
+  const store = cli.store === defaultStore ? ownStore(path) : cli.store;
   const { serveToolWorker } = await import("../../worker/index.ts");
   const worker = await serveToolWorker({
     tools,
@@ -74,6 +82,7 @@ async function toolWorker(cli: Cli, path: string, flags: ToolWorkerFlags): Promi
     host: flags.host,
     ...(tls ? { tls } : {}),
     ...(callbacks ? { callbacks } : {}),
+    ...(telemetry === undefined ? {} : { telemetry }),
     ...(concurrency === undefined ? {} : { limits: { concurrency } }),
     log: logger(terminal, cli.debug),
   }).catch((error: unknown) => {
@@ -117,11 +126,11 @@ function unheard(error: unknown, port: number, host: string): unknown {
 }
 
 /** @throws FILE_INVALID */
-async function toolsIn(path: string): Promise<ToolWorkerOptions["tools"]> {
+async function exportsOf(path: string): Promise<Pick<ToolWorkerOptions, "tools" | "telemetry">> {
   const exported = await loadModule(path);
   const tools = exported.default ?? exported.tools;
   if (typeof tools === "object" && tools !== null && (isExecutor(tools) || Object.keys(tools).length > 0))
-    return tools as ToolWorkerOptions["tools"];
+    return { ...exported, tools } as Pick<ToolWorkerOptions, "tools" | "telemetry">;
   const problem = `it exports no tools (it exports: ${Object.keys(exported).join(", ") || "nothing"})`;
   throw new Advised(
     new AbstractRuntimeError("FILE_INVALID", { file: path, problem }),

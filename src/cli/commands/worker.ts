@@ -42,6 +42,7 @@ async function worker(cli: Cli, paths: string[], options: WorkerOptions): Promis
   const runtime = await openRuntime(cli, {
     workflows,
     effects: effectsOf(files),
+    telemetry: files.find((file) => file.telemetry !== undefined)?.telemetry,
     queues: queuesOf(files),
     scheduler: concurrency === undefined ? true : { concurrency },
   });
