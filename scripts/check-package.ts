@@ -64,7 +64,12 @@ function useIt(tarball: string): void {
   const lines = specifiers.map((specifier, i) => `import * as m${i} from "${specifier}";`);
   const names = specifiers.map((_, i) => `m${i}`).join(", ");
   const program = `${lines.join("\n")}\nfor (const m of [${names}]) if (Object.keys(m).length === 0) throw new Error("an entry point exports nothing");\n`;
-  writeFileSync(join(project, "use.ts"), program);
+  // Whoever emits declarations has to be able to name what is inferred.
+  const exported = `import { askUser, complete, defineWorkflow } from "${manifest.name}";
+export const plan = askUser({ prompt: "?" }, { resultKey: "answer", nextNode: "end" });
+export const workflow = defineWorkflow({ id: "w", entry: "end", nodes: { end: () => complete() } });
+`;
+  writeFileSync(join(project, "use.ts"), program + exported);
 
   // Every entry point can be imported without the optional packages.
   run(process.execPath, ["use.ts"], project);
@@ -75,8 +80,9 @@ function useIt(tarball: string): void {
   }
   const tsc = join(root, "node_modules/typescript/bin/tsc");
   const typeRoots = join(root, "node_modules/@types");
-  const options = "--noEmit --strict --module nodenext --target es2024 --lib es2024,esnext.disposable --types node".split(" ");
-  run(process.execPath, [tsc, ...options, "--typeRoots", typeRoots, "use.ts"], project);
+  const options = "--strict --module nodenext --target es2024 --lib es2024,esnext.disposable --types node".split(" ");
+  const emitted = ["--declaration", "--emitDeclarationOnly", "--outDir", "declarations"];
+  run(process.execPath, [tsc, ...options, ...emitted, "--typeRoots", typeRoots, "use.ts"], project);
 
   const help = run("npx", ["--no", manifest.name, "--", "--help"], project);
   if (help.trim() === "") problems.push(`${manifest.name} --help prints nothing.`);

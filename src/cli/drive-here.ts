@@ -35,6 +35,7 @@ export async function driveHere(
   const runtime = await openRuntime(cli, {
     workflows: file.workflows,
     effects: file.effects,
+    telemetry: file.telemetry,
     scheduler: true,
     // An export that is no object is refused as what it is.
     queues: file.queues === undefined || isObject(file.queues) ? queues : file.queues,

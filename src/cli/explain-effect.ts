@@ -27,30 +27,38 @@ export async function explainEffect(facts: Facts, effect: OpenEffect): Promise<S
 }
 
 function explainExecuting({ holder, holderIsDead, now, ...facts }: Facts, effect: OpenEffect): Story {
+  const isLeft = holder === undefined || holderIsDead;
+  const since: Fields[number] = ["Since", when(effect.since, now)];
+  // It was requested, and waits for a slot of its type or for what may not execute beside it.
+  if (effect.attempt === 0) {
+    const by = isLeft ? "the next worker with its code" : "a slot, or the end of what goes before it";
+    return { fields: [["Waits for", `its turn: ${nameOf(effect)}, not begun`], since, ["Woken by", by]], next: [] };
+  }
   const what =
     effect.type === "start_subworkflow"
       ? `the start of a run of workflow "${workflowOf(effect)}"`
-      : `effect "${effect.type}", ${attemptText(facts, effect, effect.attempt)}`;
-  return {
-    fields: [
-      ["Executes", what],
-      ["Since", when(effect.since, now)],
-      [
-        "Woken by",
-        holder === undefined || holderIsDead
-          ? "the next worker with its code, which finds out what became of the attempt: the last one stopped in the midst of it"
-          : "its outcome",
-      ],
-    ],
-    next: [],
-  };
+      : `${nameOf(effect)}, ${attemptText(facts, effect, effect.attempt)}`;
+  const by = isLeft
+    ? "the next worker with its code, which finds out what became of the attempt: the last one stopped in the midst of it"
+    : "its outcome";
+  return { fields: [["Executes", what], since, ["Woken by", by]], next: [] };
+}
+
+function nameOf(effect: OpenEffect): string {
+  return `effect "${effect.type}"${ofTool(effect)}`;
+}
+
+/** Of a tool call, its tool: an agent has many of them. */
+function ofTool({ type, payload }: OpenEffect): string {
+  const tool = type === "tool_call" ? memberOf(payload, "name") : undefined;
+  return tool === undefined ? "" : ` of tool "${tool}"`;
 }
 
 function explainBackoff({ cli, run, path, now, ...facts }: Facts, effect: OpenEffect): Story {
   const at = effect.retryAt ?? now;
   return {
     fields: [
-      ["Waits for", `${attemptText({ run, ...facts }, effect, effect.attempt + 1)} of effect "${effect.type}"`],
+      ["Waits for", `${attemptText({ run, ...facts }, effect, effect.attempt + 1)} of ${nameOf(effect)}`],
       ["Failed", effect.failure === undefined ? undefined : `attempt ${effect.attempt}: ${effect.failure}`],
       ["Since", when(effect.since, now)],
       ["Woken by", `itself, at ${when(at, now)}, where a worker has its code`],
@@ -93,8 +101,12 @@ function explainFanOut({ cli, run, now }: Facts, effect: OpenEffect): Story {
 }
 
 function workflowOf({ payload }: OpenEffect): string {
-  const id = typeof payload === "object" && payload !== null && !Array.isArray(payload) ? payload.workflowId : undefined;
-  return typeof id === "string" ? id : "?";
+  return memberOf(payload, "workflowId") ?? "?";
+}
+
+function memberOf(payload: OpenEffect["payload"], name: string): string | undefined {
+  const member = typeof payload === "object" && payload !== null && !Array.isArray(payload) ? payload[name] : undefined;
+  return typeof member === "string" ? member : undefined;
 }
 
 // ---- Waits ---------------------------------------------------------------------------------------------------------
@@ -123,7 +135,7 @@ async function explainWait(facts: Facts, wait: Wait, effect: OpenEffect): Promis
   const awaited = {
     user: `a person's answer to: ${wait.prompt ?? wait.waitKey}`,
     event: `the event "${wait.waitKey}"`,
-    job: `the result of a job, "${wait.waitKey}"`,
+    job: `the result of a job${ofTool(effect)}, "${wait.waitKey}"`,
   }[wait.reason];
   const other = wait.schema ? ", or what fits the schema" : ", or other text";
   const by = { user: "an answer", event: "that event", job: "that result" }[wait.reason];
@@ -171,7 +183,8 @@ function answerCommands({ cli, run, path, file }: Facts, wait: Wait): string[] {
     key: several || wait.reason !== "user" ? wait.waitKey : undefined,
     file: file?.path,
   });
-  return wait.reason === "event" ? [respond, nextCommand(cli, "emit", [wait.waitKey, "PAYLOAD"])] : [respond];
+  // Not emit, which reaches every other run that waits under this key as well.
+  return wait.reason === "event" ? [respond, nextCommand(cli, "signal", [run.runId, wait.waitKey, "PAYLOAD"])] : [respond];
 }
 
 async function explainChild(facts: Facts, wait: Wait): Promise<{ text: string; next: string[] }> {

@@ -241,7 +241,8 @@ function explainBlocked({ cli, run, path, now }: Facts, { code, problem, quarant
 }
 
 function explainPaused(facts: Facts): Part {
-  const { cli, run, now, holder, holderIsDead, effects } = facts;
+  const { cli, run, path, now, mail, holder, holderIsDead, effects } = facts;
+  const isLetGo = mail.some(({ kind, key }) => kind === "control" && key === "unpause");
   const settling = holder === undefined || holderIsDead ? [] : effects.filter(({ phase }) => phase === "executing");
   const waits = run.waits.map(({ reason, waitKey }) => (reason === "subworkflow" ? "the end of a run" : waitKey)).join(", ");
   return {
@@ -251,9 +252,9 @@ function explainPaused(facts: Facts): Part {
       ["Holder", holder === undefined ? undefined : holderText(facts)],
       ["Settles", settling.length > 0 ? settling.map(({ type }) => `effect "${type}"`).join(", ") : undefined],
       ["Waits", waits === "" ? undefined : `${waits} (what arrives is kept, and taken afterwards)`],
-      ["Woken by", "an unpause; nothing else moves it, but a cancel"],
+      ["Woken by", isLetGo ? undefined : "an unpause; nothing else moves it, but a cancel"],
     ],
-    next: [nextCommand(cli, "unpause", [run.runId])],
+    next: [isLetGo ? nextCommand(cli, "run", [path], { id: run.runId }) : nextCommand(cli, "unpause", [run.runId])],
   };
 }
 

@@ -1,5 +1,5 @@
 /** What a run has under way, read from its ledger: executing, backing off, parked, in groups. For showing; what drives a run is the fold. */
-import type { LedgerRecord, Run, Runtime } from "../index.ts";
+import { type LedgerRecord, parseJson, type Run, type Runtime } from "../index.ts";
 
 type RecordOf<K extends LedgerRecord["kind"]> = Extract<LedgerRecord, { kind: K }>;
 type Intent = NonNullable<RecordOf<"effect_started">["data"]["intent"]>;
@@ -38,7 +38,9 @@ const pageSize = 500;
 /** In the order in which they were opened. Only the present step has any: whatever moves a run on closes them. */
 export async function openEffectsOf(runtime: Runtime, run: Run): Promise<OpenEffect[]> {
   const open = new Map<string, OpenEffect>();
-  for (const record of await recordsOfStep(runtime, run)) apply(open, record);
+  const records = await recordsOfStep(runtime, run);
+  if (run.archivedBefore !== undefined && records[0]?.seq === run.archivedBefore) await beginArchived(open, runtime, run);
+  for (const record of records) apply(open, record);
   return [...open.values()].filter(({ phase }) => phase !== "failed");
 }
 
@@ -149,7 +151,21 @@ function apply(open: Map<string, OpenEffect>, record: LedgerRecord): void {
 
 /** A run that was brought in may begin with a wait. */
 function begin(open: Map<string, OpenEffect>, { data, at }: RecordOf<"run_restored">): void {
-  const effects = data.state.open as unknown as Omit<OpenEffect, "since" | "ended" | "failed" | "started">[];
+  beginWith(open, data.state.open as unknown as Restored[], at);
+}
+
+/** What was opened by records that are archived stands in the checkpoint that they came to. */
+async function beginArchived(open: Map<string, OpenEffect>, runtime: Runtime, { runId, archivedBefore = 0 }: Run): Promise<void> {
+  const checkpoints = await runtime.store.checkpoints(runId);
+  const text = checkpoints.find(({ seq }) => seq === archivedBefore - 1)?.text;
+  if (text === undefined) return;
+  const state = parseJson(text.slice(text.indexOf("\n") + 1)) as unknown as { open: Restored[]; updatedAt: number };
+  beginWith(open, state.open, state.updatedAt);
+}
+
+type Restored = Omit<OpenEffect, "since" | "ended" | "failed" | "started">;
+
+function beginWith(open: Map<string, OpenEffect>, effects: readonly Restored[], at: number): void {
   for (const effect of effects)
     open.set(effect.id, { ...effect, since: effect.wait?.since ?? at, ended: new Set(), failed: new Set(), started: 0 });
 }

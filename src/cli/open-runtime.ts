@@ -5,6 +5,7 @@ import {
   AbstractRuntimeError,
   type AnyEffect,
   createRuntime,
+  type Instrument,
   isError,
   type Logger,
   type QueueLimits,
@@ -74,13 +75,14 @@ interface OpenOptions extends Code {
   scheduler: boolean | SchedulerOptions;
   /** Makes it a worker, also without a scheduler: it may claim runs by name. */
   queues?: Readonly<Record<string, QueueLimits>>;
+  telemetry?: Instrument | undefined;
   failed?: Failed;
 }
 
 /** Opens a runtime over the store, which it creates where it is missing. Whoever calls stops it. */
 export async function openRuntime(
   cli: Cli,
-  { workflows = [], effects = [], scheduler, queues, failed }: OpenOptions,
+  { workflows = [], effects = [], scheduler, queues, telemetry, failed }: OpenOptions,
 ): Promise<Runtime> {
   const store = await openStore(cli.store);
   // The runtime closes the store, also when it cannot be made.
@@ -89,6 +91,7 @@ export async function openRuntime(
     workflows,
     effects,
     ...(queues ? { queues } : {}),
+    ...(telemetry === undefined ? {} : { telemetry }),
     scheduler,
     log: logger(cli.terminal, cli.debug, failed),
   });

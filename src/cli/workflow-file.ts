@@ -3,7 +3,15 @@ import { readdirSync, statSync } from "node:fs";
 import { basename, dirname, extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { inspect } from "node:util";
-import { AbstractRuntimeError, type AnyEffect, isError, type QueueLimits, type Workflow, nearest } from "../index.ts";
+import {
+  AbstractRuntimeError,
+  type AnyEffect,
+  type Instrument,
+  isError,
+  type QueueLimits,
+  type Workflow,
+  nearest,
+} from "../index.ts";
 import { Advised, wrongUse } from "./problem.ts";
 
 export interface WorkflowFile {
@@ -16,6 +24,8 @@ export interface WorkflowFile {
   queues?: Readonly<Record<string, QueueLimits>>;
   /** Handlers for all workflows, such as those of models and tools: what the module exports as `effects`. */
   effects: readonly AnyEffect[];
+  /** Who is told of what is driven here: what the module exports as `telemetry`. */
+  telemetry?: Instrument;
 }
 
 const extensions = [".ts", ".mts", ".js", ".mjs", ".cts", ".cjs"];
@@ -31,15 +41,19 @@ export async function loadWorkflowFile(path: string): Promise<WorkflowFile> {
       problem: `it exports no workflow (it exports: ${Object.keys(exported).join(", ") || "nothing"})`,
     });
   }
-  const { queues, effects = [] } = exported;
+  const { queues, effects = [], telemetry } = exported;
   if (!Array.isArray(effects))
-    throw new AbstractRuntimeError("FILE_INVALID", { file: path, problem: "its export effects is not a list of effects" });
+    throw new Advised(
+      new AbstractRuntimeError("FILE_INVALID", { file: path, problem: "its export effects is not a list of effects" }),
+      "Export a list, such as: export const effects = [llmEffect(client)].",
+    );
   return {
     path,
     workflows,
     ...(main ? { default: main } : {}),
-    // These two are checked by createRuntime.
+    // The rest is checked by createRuntime.
     effects,
+    ...(telemetry === undefined ? {} : { telemetry: telemetry as Instrument }),
     ...(queues === undefined ? {} : { queues: queues as NonNullable<WorkflowFile["queues"]> }),
   };
 }

@@ -14,6 +14,8 @@ export class Code {
 
   /** @throws INVALID_OPTION, WORKFLOW_INVALID */
   constructor(workflows: readonly Workflow[], effects: readonly AnyEffect[]) {
+    if (!Array.isArray(workflows)) refuse("workflows", "workflows is a list, such as [order]");
+    if (!Array.isArray(effects)) refuse("effects", "effects is a list, such as [charge]");
     for (const workflow of workflows) {
       if (!isWorkflow(workflow)) refuse("workflows", "workflows holds something that defineWorkflow did not make");
       this.register(workflow);

@@ -80,7 +80,15 @@ const optionNames = [
 /** The scheduler's settings, with defaults. @throws INVALID_OPTION */
 export function readOptions(options: RuntimeOptions): Required<SchedulerOptions> {
   checkOptions(options, optionNames, "createRuntime()");
-  const { scheduler = true, artifacts } = options;
+  const { scheduler = true, artifacts, store } = options;
+  if (store !== undefined && typeof (store as Partial<Store> | null)?.claim !== "function")
+    throw new AbstractRuntimeError("INVALID_OPTION", {
+      option: "store",
+      problem:
+        (store as unknown) instanceof Promise
+          ? "store is a promise: write `store: await sqliteStore(...)`"
+          : "store is what memoryStore(), await sqliteStore(path), await filesStore(directory) or await postgresStore(...) gives",
+    });
   if (artifacts !== undefined && typeof (artifacts as Partial<BlobStore> | null)?.write !== "function")
     throw new AbstractRuntimeError("INVALID_OPTION", {
       option: "artifacts",

@@ -2,7 +2,7 @@
 import { complete, createRuntime, defineEffect, defineWorkflow, overBudget } from "abstractruntime";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { afterAll, expect, test } from "vitest";
-import { CommandLine } from "./command-line.ts";
+import { CommandLine, fixture } from "./command-line.ts";
 
 const line = new CommandLine();
 afterAll(() => line.remove());
@@ -48,4 +48,14 @@ test("show and why say what is used, and the command that why gives lets the run
   expect((await line.ar("respond", "r", '{"raise":{"tokens":60}}')).code).toBe(0);
   expect(await drive()).toBe("completed");
   expect((await line.ar("show", "r")).out).toMatch(/Budget +120 of 160 tokens/);
+});
+
+test("run starts with a budget, and finds the run again only with the same", async () => {
+  const run = (budget: string) =>
+    line.ar("run", fixture("approval.ts"), "--vars", '{"topic":"x"}', "--id", "b", "--budget", budget);
+  expect((await run('{"tokens":5,"usd":0.5}')).code).toBe(0);
+  expect((await line.ar("show", "b", "--json")).json.budgets).toMatchObject([{ limit: 5 }, { limit: 0.5 }]);
+  expect((await run('{"tokens":6}')).err).toContain("RUN_EXISTS");
+  expect((await run("5")).err).toContain("--budget is not a JSON object");
+  expect((await run('{"token":5}')).err).toContain('Did you mean "tokens"?');
 });

@@ -96,9 +96,11 @@ test("an answer without the code is stored, and the run goes on where the code i
 });
 
 test("Ctrl-C lets the effect finish and hands the run back; the command it names goes on with it", async () => {
-  const child = start("run", several, "--workflow", "working", "--id", "interrupted", "--vars", '{"ms":300}');
+  const child = start("run", several, "--workflow", "held", "--id", "interrupted");
   await says(child, "info: working");
   child.kill("SIGINT");
+  await says(child, "Stopping");
+  writeFileSync(join(directory, "gate"), "");
   const [status] = await once(child, "close");
   expect(child.said.err).toContain(`It goes on with:\n  abstractruntime run ${several} --id interrupted\n`);
   expect(status).toBe(130);

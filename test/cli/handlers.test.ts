@@ -40,7 +40,9 @@ test("an export `effects` that is no list of handlers is refused", async () => {
   const wrong = join(line.directory, "wrong.ts");
   const begin = `export { riddle } from ${JSON.stringify(file)};\n`;
   writeFileSync(wrong, `${begin}export const effects = {};`);
-  expect((await line.ar("run", wrong)).err).toMatch(/^FILE_INVALID: .+its export effects is not a list of effects/);
+  expect((await line.ar("run", wrong)).err).toMatch(
+    /^FILE_INVALID: .+its export effects is not a list of effects\.\nExport a list/,
+  );
 
   const twice = join(line.directory, "twice.ts");
   writeFileSync(
@@ -60,17 +62,37 @@ export const effects = [1, 2].map(() => defineEffect("guess", { run: async () =>
   );
 });
 
+test("a file's export `telemetry` is told of what is driven", async () => {
+  const begun: unknown[] = [];
+  const traced = { headers: () => ({}), within: (action: () => unknown) => action(), end: () => undefined };
+  const begin = (what: { kind: string }): object => {
+    begun.push(what.kind);
+    return traced;
+  };
+  Object.assign(globalThis, { toldHere: { here: () => ({}), begin, committed: () => undefined, watch: () => () => undefined } });
+  const told = join(line.directory, "told.ts");
+  writeFileSync(told, `export * from ${JSON.stringify(file)};\nexport const telemetry = globalThis.toldHere;`);
+  await line.ar("run", told, "--workflow", "riddle", "--id", "told-1", "--vars", '{"about":"snow"}');
+  expect(begun).toEqual(["drive", "step", "attempt", "step"]);
+});
+
 test("an approval is asked for, answered wrongly, and answered", async () => {
   await line.ar("run", file, "--workflow", "payment", "--id", "payment-1");
   expect((await line.ar("why", "payment-1")).out).toContain("Choices    allow, deny, or what fits the schema");
   expect((await line.ar("respond", "payment-1", "yes")).err).toMatch(
-    /^ANSWER_INVALID: .+ was refused: #\/text: Instance does not match any of \["allow","deny"\]\.\nThe run still waits/,
+    /^ANSWER_INVALID: .+ was refused: "yes" is not one of: allow, deny\.\nThe run still waits/,
   );
   expect((await line.ar("respond", "payment-1", '{"decision":"allow","why":"so"}')).err).toContain("#/why: Not expected here.");
   expect((await line.ar("respond", "payment-1", "{}")).err).toContain(
     'property "text"; Instance does not have required property "decision".',
   );
   expect((await line.ar("respond", "payment-1", "allow", "--file", file)).out).toContain('Run payment-1 completed.\n"paid"');
+});
+
+test("whoever waits for a tool is told its name", async () => {
+  const vars = '{"calls":[{"name":"mail","callId":"1","arguments":{}}]}';
+  const { out } = await line.ar("run", file, "--workflow", "payment", "--id", "payment-2", "--vars", vars);
+  expect(out).toMatch(/Waits for +the result of a job of tool "mail", "/);
 });
 
 test("what an effect was given out of the vars is shown as where it stands, and not as null", async () => {

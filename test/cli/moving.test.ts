@@ -140,6 +140,7 @@ test("archive --before: the older part of a live ledger", async () => {
   await here.ar("pause", "run-1");
   await here.ar("unpause", "run-1");
   const file = place("ledger.jsonl");
+  const { effects } = (await here.ar("why", "run-1", "--json")).json;
   expect((await here.ar("archive", "run-1", "--before", "x", "--to", file)).code).toBe(2);
   expect((await here.ar("archive", "--before", "1", "--to", file)).code).toBe(2);
   const archived = await here.ar("archive", "run-1", "--before", "2", "--to", file, "--json");
@@ -150,6 +151,8 @@ test("archive --before: the older part of a live ledger", async () => {
   expect((await here.ar("show", "run-1")).out).toMatch(/Archived +records before 2/);
   expect((await here.ar("verify", "run-1")).out).toMatch(/Archived +records before 2/);
   for (const command of ["show", "why", "tree", "verify"]) expect((await here.ar(command, "run-1")).code).toBe(0);
+  expect(effects).toMatchObject([{ type: "ask_user", phase: "parked" }]);
+  expect((await here.ar("why", "run-1", "--json")).json.effects).toEqual(effects);
   expect((await here.ar("graph", approval, "--run", "run-1")).code).toBe(0);
   expect((await here.ar("respond", "run-1", "yes", "--file", approval)).out).toContain("completed");
   expect((await here.ar("verify", "run-1")).code).toBe(0);

@@ -72,7 +72,7 @@ beforeAll(async () => {
 test.each<[id: string, said: RegExp]>([
   [
     "eventful",
-    /waits at node "a"\.\n {2}Waits for +the event "payment"\n[\s\S]+that event; without it, the wait ends at .+\(in 59 min\), and node "late" runs\nNext: abstractruntime respond eventful PAYLOAD --key payment .+\n +abstractruntime emit payment PAYLOAD /,
+    /waits at node "a"\.\n {2}Waits for +the event "payment"\n[\s\S]+that event; without it, the wait ends at .+\(in 59 min\), and node "late" runs\nNext: abstractruntime respond eventful PAYLOAD --key payment .+\n +abstractruntime signal eventful payment PAYLOAD /,
   ],
   [
     "sleeping",
@@ -208,15 +208,23 @@ test("executing, and left in the midst of it", async () => {
   expect(await why("executing")).toMatch(/was cancelled\.\n[\s\S]+Reason +enough/);
 
   await within(
-    { scheduler: true },
+    { scheduler: { effectConcurrency: { never: 1 } } },
     async (runtime) => {
-      const begun = heard(runtime, "effect_started");
-      await runtime.start("executing", { runId: "left" });
-      await begun;
+      for (const runId of ["left", "behind"]) {
+        const begun = heard(runtime, "effect_started");
+        await runtime.start("executing", { runId });
+        await begun;
+      }
+      expect(await why("behind")).toMatch(
+        /Waits for +its turn: effect "never", not begun\n[^\n]+\n {2}Woken by +a slot, or the end of/,
+      );
     },
     0,
   );
   expect(await why("left")).toMatch(/Woken by +the next worker with its code, which finds out what became of the attempt/);
+  expect(await why("behind")).toMatch(/not begun\n[^\n]+\n {2}Woken by +the next worker with its code\n/);
+  // A command that comes later would begin it, and wait for it when it leaves.
+  await within({}, (runtime) => runtime.pause("behind"));
 });
 
 test("paused, and a pause on its way", async () => {
@@ -228,7 +236,9 @@ test("paused, and a pause on its way", async () => {
     /is paused at node "a"[\s\S]+Waits +payment [\s\S]+an unpause; nothing else moves it, but a cancel\nNext: abstractruntime unpause paused/,
   );
   await line.ar("unpause", "paused");
-  expect(await why("paused")).toMatch(/On its way +an unpause; the next worker takes it/);
+  expect(await why("paused")).toMatch(
+    /On its way +an unpause; the next worker takes it\nNext: abstractruntime run FILE --id paused/,
+  );
 });
 
 test("cleaning up after a cancel", async () => {

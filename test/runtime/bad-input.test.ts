@@ -19,6 +19,7 @@ import {
   type StepPlan,
   waitEvent,
 } from "abstractruntime";
+import { filesStore } from "abstractruntime/files";
 import { memoryStore } from "abstractruntime/memory";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { faultyStore, type TestClock, testClock, testIds } from "abstractruntime/testing";
@@ -114,6 +115,30 @@ describe("names that nobody knows", () => {
     }
   });
 
+  test("no id at all, which a database would take for a failure of its own", async () => {
+    const runtime = await open({ store: await sqliteStore(join(directory, "runs.db")) });
+    const none = loosely(undefined);
+    const calls: ((runId: never) => Promise<unknown>)[] = [
+      (runId) => runtime.get(runId),
+      (runId) => runtime.ledger(runId),
+      (runId) => runtime.verify(runId),
+      (runId) => runtime.stateAt(runId, 0),
+      (runId) => runtime.diff(runId, 0, 1),
+      (runId) => runtime.fork(runId),
+      (runId) => runtime.export([runId], join(directory, "file")),
+      (runId) => runtime.purge({ runIds: [runId] }),
+      (runId) => runtime.archiveLedger(runId, { before: 1, to: join(directory, "file") }),
+      (runId) => runtime.snapshots.create(runId, { name: "s" }),
+      (runId) => runtime.snapshots.get(runId),
+      (runId) => runtime.snapshots.delete(runId),
+    ];
+    for (const call of calls)
+      for (const id of [none, loosely(null), loosely(7)]) expect((await refused(call(id as never))).code).toBe("INVALID_OPTION");
+    for (const file of [none, loosely("")])
+      for (const call of [runtime.export(["x"], file), runtime.archive({ runIds: ["x"], to: file })])
+        expect((await refused(call)).code).toBe("INVALID_OPTION");
+  });
+
   test("an option, wherever one is taken", async () => {
     const runtime = await open({ workflows: [asking] });
     const { runId } = await runtime.start(asking);
@@ -146,6 +171,13 @@ describe("names that nobody knows", () => {
       () => createRuntime({ store: memoryStore(), workflows: loosely([{}]) }),
       () => createRuntime({ store: memoryStore(), workflows: loosely([undefined]) }),
       () => createRuntime({ store: memoryStore(), effects: loosely([{ type: "x" }]) }),
+      () => createRuntime({ store: memoryStore(), workflows: loosely({ asking }) }),
+      () => createRuntime({ store: memoryStore(), effects: loosely(3) }),
+      () => createRuntime({ store: loosely("runs.db") }),
+      () => sqliteStore(loosely(undefined)),
+      () => sqliteStore("sqlite:runs.db"),
+      () => filesStore(loosely(undefined)),
+      () => runtime.purge(loosely(undefined)),
       () => createRuntime({ limits: { recordBytes: Number.NaN } }),
       () => createRuntime({ limits: { varsBytes: -1 } }),
       () => createRuntime({ limits: loosely({ messageBytes: "1" }) }),
@@ -161,6 +193,15 @@ describe("names that nobody knows", () => {
       () => runtime.list({ cursor: "here" }),
     ]) {
       expect((await refused(call)).code).toBe("INVALID_OPTION");
+    }
+    for (const [call, problem] of [
+      [
+        () => createRuntime({ store: loosely(Promise.resolve(memoryStore())) }),
+        "store is a promise: write `store: await sqliteStore(...)`",
+      ],
+      [() => askUser(loosely("Ready?")), "askUser() takes an object of options, and not a string"],
+    ] as const) {
+      expect((await refused(async () => call())).message).toContain(problem);
     }
     expect((await runtime.list()).runs).toHaveLength(1);
   });

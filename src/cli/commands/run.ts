@@ -6,6 +6,7 @@ import { chooseWorkflow, loadWorkflowFile, type WorkflowFile } from "../workflow
 
 interface RunOptions {
   vars?: string;
+  budget?: string;
   workflow?: string;
   id?: string;
   wait?: boolean;
@@ -20,6 +21,7 @@ export const addRun: AddCommand = (program, act) => {
     )
     .argument("<file>", "module (.ts, .js) that exports the workflow")
     .option("--vars <json>", "variables that the run begins with, as a JSON object (default: {})")
+    .option("--budget <json>", "what the run and all that it starts may spend: tokens, usd, calls, wallMs (default: no limits)")
     .option("--workflow <id>", "which workflow, where the file exports several")
     .option("--id <run-id>", "id of the run; starting it twice finds the first (default: a new one)")
     .option("--wait", "stay until the run ends, whatever it waits for")
@@ -42,6 +44,7 @@ Examples:
 
 async function run(cli: Cli, path: string, options: RunOptions): Promise<number> {
   const vars = options.vars === undefined ? undefined : parseVars(options.vars);
+  const budget = options.budget === undefined ? undefined : parseVars(options.budget, "--budget", '{"tokens":100000}');
   if (options.interactive && (cli.json || !cli.terminal.io.isTTY)) {
     throw wrongUse(
       "--interactive",
@@ -52,10 +55,17 @@ async function run(cli: Cli, path: string, options: RunOptions): Promise<number>
   const file = await loadWorkflowFile(path);
   const chosen = options.workflow === undefined && options.id !== undefined ? undefined : chooseWorkflow(file, options.workflow);
   return driveHere(cli, file, options, async (runtime) => {
-    if (options.id !== undefined && vars === undefined && (await goesOn(runtime, file, options.id, chosen))) return options.id;
+    if (
+      options.id !== undefined &&
+      vars === undefined &&
+      budget === undefined &&
+      (await goesOn(runtime, file, options.id, chosen))
+    )
+      return options.id;
     const workflow = chosen ?? chooseWorkflow(file, undefined);
     const { runId } = await runtime.start(workflow, {
       ...(vars === undefined ? {} : { vars }),
+      ...(budget === undefined ? {} : { budget }),
       ...(options.id === undefined ? {} : { runId: options.id }),
     });
     // At once, since what follows may take long.
@@ -82,15 +92,15 @@ async function goesOn(runtime: Runtime, file: WorkflowFile, runId: string, chose
 }
 
 /** @throws INVALID_OPTION */
-export function parseVars(text: string): object {
-  const hint = `Write them as one word for the shell: --vars '{"topic":"Durability"}'.`;
+export function parseVars(text: string, option = "--vars", example = '{"topic":"Durability"}'): object {
+  const hint = `Write them as one word for the shell: ${option} '${example}'.`;
   let vars: unknown;
   try {
     vars = parseJson(text);
   } catch (error) {
-    throw wrongUse("--vars", `--vars is not JSON: ${(error as Error).message}`, hint);
+    throw wrongUse(option, `${option} is not JSON: ${(error as Error).message}`, hint);
   }
   if (typeof vars !== "object" || vars === null || Array.isArray(vars))
-    throw wrongUse("--vars", "--vars is not a JSON object", hint);
+    throw wrongUse(option, `${option} is not a JSON object`, hint);
   return vars;
 }

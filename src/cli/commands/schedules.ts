@@ -4,6 +4,7 @@ import { applyHere } from "../control.ts";
 import { moment, span, when } from "../moment.ts";
 import { commanding, reading } from "../open-runtime.ts";
 import { Advised, wrongUse } from "../problem.ts";
+import { jsonLine } from "../terminal.ts";
 import { loadWorkflowFile } from "../workflow-file.ts";
 
 interface SchedulesOptions {
@@ -116,6 +117,7 @@ async function show(cli: Cli, runtime: Runtime, id: string): Promise<number> {
     ["Blocked", blocked && `${blocked.code}: ${blocked.problem}`],
     ["Overlap", spec.overlap],
     ["Catch-up", spec.catchUp],
+    ["Budget", spec.budget && jsonLine(spec.budget)],
     ["Created", when(createdAt, now)],
     ["Its run", runId],
   ]);
