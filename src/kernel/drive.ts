@@ -40,18 +40,9 @@ import {
   type Undoable,
   wantsCallOff,
 } from "./run.ts";
-import {
-  dueDrafts,
-  ending,
-  isDecided,
-  joinDrafts,
-  messageDrafts,
-  type Outcome,
-  outcomeDrafts,
-  type PlanContext,
-  planDrafts,
-  undoDrafts,
-} from "./step.ts";
+import { dueDrafts, ending, isDecided, joinDrafts, type Outcome, outcomeDrafts } from "./step.ts";
+import { messageDrafts } from "./message-drafts.ts";
+import { type PlanContext, planDrafts, undoDrafts } from "./plan-drafts.ts";
 import type { Blocked, CounterChange, Lease, Loaded } from "./transition.ts";
 import type { Mail } from "./message.ts";
 import type { Workflow } from "./workflow.ts";

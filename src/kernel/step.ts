@@ -1,38 +1,30 @@
 /**
- * Pure: what a plan, an outcome, a message or a moment means, as records. Nothing here does anything; `drive` appends the
- * drafts, folds them and carries out what is then open.
+ * Pure: what an outcome or a moment means, as records; for plans see `plan-drafts.ts`, for messages `message-drafts.ts`. Nothing here
+ * does anything; `drive` appends the drafts, folds them and carries out what is then open.
  *
  * T1. A draft list always leaves the run in a state that names what moves it next: a node, an executing effect, a wait, a
  *     moment, or an end.
  * T2. An effect that fails for good ends the run, unless an `errorNode` takes it. A member's failure is its group's to judge, once
  *     what still executes in the group has settled: what an effect did is never left unrecorded.
  */
-import { lookAgainMs, questionOf, stopped } from "./budget.ts";
-import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "./errors.ts";
-import { extractRefs } from "./draft.ts";
-import { isObject, type Json, type JsonObject, toJson } from "./json.ts";
-import { checkResultKey, type Patch } from "./patch.ts";
-import type { Effect, StepPlan } from "./plan.ts";
+import { lookAgainMs, questionOf } from "./budget.ts";
+import { AbstractRuntimeError, type ErrorData } from "./errors.ts";
+import type { Json } from "./json.ts";
+import type { Patch } from "./patch.ts";
 import { type Policy, retryDelay } from "./policy.ts";
-import { childId, childKey } from "./child-id.ts";
-import { shownError } from "./fold.ts";
-import { type Bodies, type ControlAction, controlActions, type Intent, type RecordDraft } from "./record.ts";
+import type { RecordDraft } from "./record.ts";
 import {
-  decodeState,
-  isEnded,
   isJoined,
   isLeftBehind,
   isWindingUp,
   type OpenEffect,
   payloadOf,
   type RunState,
-  type Undoable,
   type WaitState,
   wantsCallOff,
 } from "./run.ts";
-import type { Mail } from "./message.ts";
 import type { CounterChange } from "./transition.ts";
-import { asksAboutUncertainty, badInput, builtInWait, uncertainWait, type WaitSpec, waitState } from "./wait.ts";
+import { uncertainWait, type WaitSpec, waitState } from "./wait.ts";
 
 /** A speculative effect may be cut off by the end of its process this often; one that ends its process itself must not do so for ever. */
 const maxInterruptions = 10;
@@ -57,166 +49,6 @@ export const notBegun: Outcome = {
   error: { name: "Error", message: "the run was cancelled before it was begun" },
   retryable: false,
 };
-
-/** What a plan needs to be understood. */
-export interface PlanContext {
-  runId: string;
-  workflowId: string;
-  node: string;
-  step: number;
-  now: number;
-  /** The workflow's nodes, by name. */
-  nodes: ReadonlyMap<string, unknown>;
-  places: ReadonlyMap<object, string>;
-  /** The vars after the patch. */
-  vars: JsonObject;
-  depth?: number;
-  /** Whether a type of effect says how it is undone. */
-  isUndoable?(type: string): boolean;
-  /** Whether there is a slot for an effect. Without one it is recorded and not begun. */
-  hasSlot?(type: string, effectId: string, payload: () => Json): boolean;
-}
-
-/** @throws NODE_UNKNOWN, NOT_JSON, RESULT_KEY_INVALID, EFFECT_INPUT_INVALID: the plan cannot be carried out and nothing of it is recorded. */
-export function planDrafts(plan: StepPlan, patch: Patch, context: PlanContext): RecordDraft[] {
-  const changed = patch.length > 0 ? { patch } : {};
-  if (plan.completeOutput !== undefined && plan.completeOutput !== null) {
-    return [{ kind: "run_completed", data: { ...changed, output: toJson(plan.completeOutput, "output", context.depth) } }];
-  }
-  if (plan.failure) {
-    const { message, code, details } = plan.failure;
-    const error = errorData(new AbstractRuntimeError("RUN_FAILED_BY_PLAN", { nodeId: context.node, problem: message }));
-    const { stack: _, ...plain } = error;
-    return [
-      {
-        kind: "run_failed",
-        data: {
-          ...changed,
-          error: {
-            ...plain,
-            message,
-            code: code ?? "RUN_FAILED_BY_PLAN",
-            ...(details === undefined ? {} : { details: toJson(details, "details", context.depth) }),
-          },
-        },
-      },
-    ];
-  }
-  for (const target of [plan.nextNode, plan.errorNode, plan.timeoutNode]) checkNode(target, context);
-  if (!plan.effect) return [{ kind: "step", data: { ...changed, nextNode: plan.nextNode as string } }];
-
-  if (plan.effect.resultKey) checkResultKey(plan.effect.resultKey);
-  const drafts = openDrafts(plan.effect, String(context.step), context, {
-    ...(plan.effect.resultKey ? { resultKey: plan.effect.resultKey } : {}),
-    nextNode: plan.nextNode,
-    ...(plan.errorNode === undefined ? {} : { errorNode: plan.errorNode }),
-    ...(plan.timeoutNode === undefined ? {} : { timeoutNode: plan.timeoutNode }),
-  });
-  const first = drafts[0] as RecordDraft;
-  return [{ ...first, data: { ...changed, ...first.data } } as RecordDraft, ...drafts.slice(1)];
-}
-
-function checkNode(name: string | undefined, { nodes, workflowId, node }: PlanContext): void {
-  if (name === undefined || nodes.has(name)) return;
-  const suggestion = nearest(name, nodes.keys());
-  throw new AbstractRuntimeError("NODE_UNKNOWN", {
-    workflowId,
-    nodeId: name,
-    by: `node "${node}"`,
-    ...(suggestion ? { suggestion } : {}),
-  });
-}
-
-/** What undoes a completed effect. Where `undo` could not say, that is recorded as its failure. */
-export function undoDrafts(entry: Undoable, request: Effect | { error: ErrorData }, context: PlanContext): RecordDraft[] {
-  const effectId = `${entry.effectId}.undo`;
-  const undoes = { undoes: entry.effectId };
-  try {
-    // What undoes is not undone itself, as a member of a group neither.
-    if (!("error" in request)) return openDrafts(request, effectId, { ...context, isUndoable: () => false }, undoes);
-  } catch (error) {
-    request = { error: errorData(error) };
-  }
-  const intent = { type: `undo of ${entry.type}`, payload: {}, ...undoes };
-  return [
-    { kind: "effect_started", effectId, attempt: 1, data: { intent } },
-    { kind: "effect_failed", effectId, attempt: 1, data: { error: request.error } },
-  ];
-}
-
-/** Opens an effect, and the members of an `all` or `any` with it. Ids are `step`, then `step.index`, then `step.index.index`. */
-function openDrafts(effect: Effect, id: string, context: PlanContext, extra: Partial<Intent>): RecordDraft[] {
-  if (effect.type === "all" || effect.type === "any") {
-    const { effects: members, onFailure } = (effect.payload ?? {}) as { effects?: unknown; onFailure?: unknown };
-    if (!Array.isArray(members) || !members.every(isRequest))
-      throw badInput(effect.type, "effects must be a list of { type, payload }, without resultKey or nextNode");
-    if (effect.type === "any" && members.length === 0) throw badInput(effect.type, "any of no effects never happens");
-    const group: RecordDraft = {
-      kind: "effect_started",
-      effectId: id,
-      attempt: 1,
-      data: {
-        intent: { type: effect.type, payload: {}, members: members.length, ...collecting(effect.type, onFailure), ...extra },
-      },
-    };
-    return [
-      group,
-      ...members.flatMap((member: Effect, index) => openDrafts(member, `${id}.${index}`, context, { parent: id, index })),
-    ];
-  }
-  const { payload, refs } = extractRefs(effect.payload ?? {}, context.places, context.vars, context.depth);
-  const intent: Intent = {
-    type: effect.type,
-    payload,
-    ...(refs ? { refs } : {}),
-    ...(context.isUndoable?.(effect.type) ? { undo: true } : {}),
-    ...(effect.type === "fan_out" ? fanning(effect.payload) : {}),
-    ...extra,
-  };
-  const request = builtInWait(effect.type, payload, refs !== undefined, effect.payload);
-  if (!request) {
-    const whole = (): Json => (refs ? toJson(effect.payload, "payload") : payload);
-    const attempt = context.hasSlot?.(effect.type, id, whole) === false ? 0 : 1;
-    return [{ kind: "effect_started", effectId: id, attempt, data: { intent } }];
-  }
-  const target = request.resumeToNode;
-  if (target !== undefined) checkNode(target, context);
-  return [
-    {
-      kind: "parked",
-      effectId: id,
-      data: {
-        intent: target === undefined || intent.parent !== undefined ? intent : { ...intent, nextNode: target },
-        wait: waitState(request, id, context.runId, context.node, context.now),
-      },
-    },
-  ];
-}
-
-function collecting(type: string, onFailure: unknown): { collect?: true } {
-  if (onFailure === undefined || onFailure === null || (onFailure === "fail" && type !== "any")) return {};
-  if (onFailure === "collect" && type !== "any") return { collect: true };
-  throw badInput(type, type === "any" ? "any has no onFailure" : 'onFailure is "fail" or "collect"');
-}
-
-const mostChildren = 100_000;
-const defaultWindow = 500;
-
-function fanning(payload: unknown): Pick<Intent, "members" | "window" | "collect"> {
-  const { workflowId, items, onFailure, concurrency = defaultWindow } = (payload ?? {}) as Record<string, unknown>;
-  if (typeof workflowId !== "string") throw badInput("fan_out", "workflowId is missing");
-  if (!Array.isArray(items)) throw badInput("fan_out", "items must be a list: the vars of each child");
-  if (items.length > mostChildren) throw badInput("fan_out", `${items.length} items are more than ${mostChildren}`);
-  if (!Number.isInteger(concurrency) || (concurrency as number) < 1)
-    throw badInput("fan_out", "concurrency must be a whole number from 1");
-  return { members: items.length, window: concurrency as number, ...collecting("fan_out", onFailure) };
-}
-
-/** A member is a type and a payload: where results go and what comes next is the group's to say. */
-function isRequest(value: unknown): value is Effect {
-  if (typeof value !== "object" || value === null || typeof (value as Effect).type !== "string") return false;
-  return Object.entries(value).every(([key, part]) => key === "type" || key === "payload" || part === undefined || part === null);
-}
 
 /**
  * Drafts for whatever the passing of time, the end of members or a cancel has made due, or none.
@@ -412,162 +244,13 @@ export function counted({ attempt, uncounted = 0, interruptions = 0 }: OpenEffec
 }
 
 /**
- * What taking this message means, or undefined when it stays in the mailbox for a later wait.
- *
- * @param refused Why the message cannot be recorded (it is too large): what waited for it fails, and its content is left out.
- */
-export function messageDrafts(state: RunState, mail: Mail, refused?: ErrorData): RecordDraft[] | undefined {
-  if (mail.kind === "control") return controlDrafts(state, mail);
-  if (isEnded(state)) return undefined;
-  const effect = waitingFor(state, mail);
-  const noted = { messageId: mail.id, messageKind: mail.kind, key: mail.key, payload: refused ? null : mail.payload };
-  if (!effect) {
-    if (mail.kind === "child_end") {
-      const member = memberDrafts(state, mail, noted, refused);
-      if (member) return member;
-    }
-    // An event or a job's result may come before its wait, and the wait that an answer is for may be opened again by a retry. An answer
-    // or a child's end without one has nobody left to read it.
-    return mail.kind === "event" || mail.kind === "job" || (mail.kind === "answer" && isHeldBack(state, mail.key))
-      ? undefined
-      : [{ kind: "delivered", data: { ...noted, outcome: "ignored" } }];
-  }
-  const taken = (data: Omit<Bodies["delivered"], keyof typeof noted> & { payload?: Json }): RecordDraft => ({
-    kind: "delivered",
-    effectId: effect.id,
-    data: { ...noted, ...data },
-  });
-  const failed = (error: ErrorData): RecordDraft[] =>
-    failDrafts(effect, error, spent(effect, error), false, (next) => taken({ outcome: "failed", error, ...next }));
-  if (refused) return failed(refused);
-  const payload = isObject(mail.payload) ? mail.payload : {};
-  if (mail.kind === "child_end") {
-    if (payload.status === "completed") {
-      const { output = null, ...end } = payload;
-      // The output is written once: as the result.
-      const child = payload.runId ?? null;
-      const result: Json = effect.childRunId === undefined ? { subRunId: child, output } : { sub_run_id: child, output };
-      return [taken({ payload: end, outcome: "result", result })];
-    }
-    return failed(endError(payload));
-  }
-  if (asksAboutUncertainty(effect)) {
-    return [payload.retry === true ? taken({ outcome: "retry" }) : taken({ outcome: "result", result: payload.result ?? null })];
-  }
-  const stop = effect.wait && stopped(effect.wait, payload);
-  if (stop) return failed(plainError(stop));
-  return [taken({ outcome: effect.wait?.again ? "again" : "result" })];
-}
-
-/** Whether a wait under this key stands in a group that failed, or is about to, or is perhaps about to be there again. */
-function isHeldBack({ open }: RunState, key: string): boolean {
-  for (const { wait, asked } of open.values()) if ((wait?.waitKey ?? asked) === key) return true;
-  return false;
-}
-
-function waitingFor(state: RunState, { key, kind }: Mail): OpenEffect | undefined {
-  for (const effect of state.open.values()) {
-    const { wait, phase } = effect;
-    if (wait?.waitKey !== key || phase === "failed" || (kind === "event" && wait.reason !== "event")) continue;
-    // What a decided group still waits for is given up: a message is for whoever waits next.
-    if (!isDecided(state, effect)) return effect;
-  }
-  return undefined;
-}
-
-function endError(end: JsonObject): ErrorData {
-  return (isObject(end.error)
-    ? end.error
-    : { name: "Error", message: `the subworkflow was ${end.status}` }) as unknown as ErrorData;
-}
-
-/** The end of a child of a `fan_out`, or undefined when the child is of none that is open. */
-function memberDrafts(
-  state: RunState,
-  mail: Mail,
-  noted: Pick<Bodies["delivered"], "messageId" | "messageKind" | "key" | "payload">,
-  refused: ErrorData | undefined,
-): RecordDraft[] | undefined {
-  const end = isObject(mail.payload) ? mail.payload : {};
-  const { effectId, status, runId: subRunId = null, output = null } = end;
-  if (typeof effectId !== "string") return undefined;
-  const fan = state.open.get(effectId.slice(0, Math.max(0, effectId.lastIndexOf("."))));
-  const index = Number(effectId.slice(effectId.lastIndexOf(".") + 1));
-  const isMember =
-    fan?.window !== undefined &&
-    fan.phase !== "failed" &&
-    index < (fan.started ?? 0) &&
-    fan.results?.[index] === undefined &&
-    mail.key === childKey(childId(state.runId, effectId, fan.generation));
-  if (!isMember) return undefined;
-  const succeeded = status === "completed" && !refused;
-  const error = refused ?? (succeeded ? undefined : endError(end));
-  const { output: _, ...payload } = end;
-  const result: Json | undefined = !fan.collect
-    ? succeeded
-      ? { subRunId, output }
-      : undefined
-    : succeeded
-      ? { status: "completed", subRunId, output }
-      : { status: status === "cancelled" ? "cancelled" : "failed", subRunId, error: shownError(error as ErrorData) };
-  return [
-    {
-      kind: "delivered",
-      effectId: fan.id,
-      data: {
-        ...noted,
-        payload: refused ? null : payload,
-        outcome: "member",
-        index,
-        ...(result === undefined ? {} : { result }),
-        ...(result === undefined && error ? { error } : {}),
-      },
-    },
-  ];
-}
-
-function controlDrafts(state: RunState, { id, kind, key, payload }: Mail): RecordDraft[] {
-  const reason = isObject(payload) && typeof payload.reason === "string" ? { reason: payload.reason } : {};
-  const place = key === "archived" ? archivedPlace(state, payload) : {};
-  if (isControl(key) && applies(state, key) && place)
-    return [{ kind: "control", data: { action: key, messageId: id, ...reason, ...place } }];
-  // The state that came with an archive is of no use to anybody.
-  const kept = key === "archived" ? null : payload;
-  return [{ kind: "delivered", data: { messageId: id, messageKind: kind, key, payload: kept, outcome: "ignored" } }];
-}
-
-/** What was archived, if that is of this ledger and new; `base` is the state that it came to, as a checkpoint. */
-function archivedPlace(state: RunState, payload: Json): { before: number; hash: string } | undefined {
-  const { before, hash, base } = isObject(payload) ? payload : {};
-  if (typeof before !== "number" || typeof hash !== "string" || typeof base !== "string") return undefined;
-  if (before <= (state.archivedBefore ?? 0) || before > state.seq) return undefined;
-  try {
-    const { seq, head } = decodeState(base);
-    return seq === before - 1 && head === hash ? { before, hash } : undefined;
-  } catch {
-    // It is no checkpoint: the message is recorded as ignored.
-    return undefined;
-  }
-}
-
-function isControl(key: string): key is ControlAction {
-  return (controlActions as readonly string[]).includes(key);
-}
-
-/** Whether a command changes anything. What was undone cannot be tried again from where it failed. */
-function applies(state: RunState, action: ControlAction): boolean {
-  if (action === "retry") return state.status === "failed" && !state.undoing;
-  return !isEnded(state) && (action === "cancel" ? !state.cancelling : !isWindingUp(state));
-}
-
-/**
  * An effect failed for good. A member's failure is its group's to judge; otherwise a node takes it, or the run fails (T2).
  *
  * @param error What happened, as recorded and as shown to `errorNode`.
  * @param final What the run ends with when no node takes it.
  * @param first Makes the record that closes the effect. Default: `effect_failed`.
  */
-function failDrafts(
+export function failDrafts(
   effect: OpenEffect,
   error: ErrorData,
   final: ErrorData,
@@ -588,7 +271,7 @@ function failDrafts(
 }
 
 /** The run's error when an effect failed for good: ours as it is, anybody else's wrapped with the effect's name. */
-function spent(effect: OpenEffect, error: ErrorData): ErrorData {
+export function spent(effect: OpenEffect, error: ErrorData): ErrorData {
   if (error.name === "AbstractRuntimeError") return error;
   const wrapped = plainError(
     new AbstractRuntimeError("EFFECT_FAILED", {
@@ -601,6 +284,6 @@ function spent(effect: OpenEffect, error: ErrorData): ErrorData {
 }
 
 /** Our own errors as data, without a stack: the code is the address. */
-function plainError(error: AbstractRuntimeError): ErrorData {
+export function plainError(error: AbstractRuntimeError): ErrorData {
   return { name: error.name, code: error.code, message: error.message };
 }

@@ -3,7 +3,9 @@ import { expect, test } from "vitest";
 import { readPolicy } from "../../src/kernel/policy.ts";
 import type { OpenEffect, RunState } from "../../src/kernel/run.ts";
 import { childId, childKey } from "../../src/kernel/child-id.ts";
-import { dueDrafts, messageDrafts, outcomeDrafts, type PlanContext, planDrafts } from "../../src/kernel/step.ts";
+import { dueDrafts, outcomeDrafts } from "../../src/kernel/step.ts";
+import { messageDrafts } from "../../src/kernel/message-drafts.ts";
+import { type PlanContext, planDrafts } from "../../src/kernel/plan-drafts.ts";
 import { waitState } from "../../src/kernel/wait.ts";
 import type { Mail } from "../../src/kernel/message.ts";
 

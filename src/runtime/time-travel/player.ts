@@ -16,18 +16,8 @@ import { defaultPolicy } from "../../kernel/policy.ts";
 import { encodeRecord, type LedgerRecord, type RecordDraft } from "../../kernel/record.ts";
 import { nodeError, runNode } from "../../kernel/run-node.ts";
 import { isEnded, isJoined, isWindingUp, type OpenEffect, payloadOf, type RunState } from "../../kernel/run.ts";
-import {
-  dueDrafts,
-  ending,
-  isDecided,
-  joinDrafts,
-  type Outcome,
-  outcomeDrafts,
-  passed,
-  type PlanContext,
-  planDrafts,
-  undoDrafts,
-} from "../../kernel/step.ts";
+import { dueDrafts, ending, isDecided, joinDrafts, type Outcome, outcomeDrafts, passed } from "../../kernel/step.ts";
+import { type PlanContext, planDrafts, undoDrafts } from "../../kernel/plan-drafts.ts";
 import type { Workflow } from "../../kernel/workflow.ts";
 import { checkSize } from "../../kernel/write.ts";
 import { edits } from "./edits.ts";
