@@ -130,5 +130,6 @@ export { ActorFingerprint } from "./python/fingerprint.ts";
 export type { ActorOptions } from "./python/fingerprint.ts";
 
 // Errors
-export { AbstractRuntimeError, isError, nearest } from "./kernel/errors.ts";
+export { AbstractRuntimeError, isError } from "./kernel/errors.ts";
+export { nearest } from "./kernel/nearest.ts";
 export type { ErrorCode, ErrorData, ErrorFields } from "./kernel/errors.ts";

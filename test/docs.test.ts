@@ -8,7 +8,7 @@ import { existsSync, globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { catalogue } from "../src/kernel/errors.ts";
+import { catalogue } from "../src/kernel/catalogue.ts";
 
 interface Block {
   page: string;
@@ -73,7 +73,7 @@ describe("programs", () => {
         cwd,
         encoding: "utf8",
         env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined },
-        timeout: 60_000,
+        timeout: 150_000,
       });
       expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
       if (program.output !== undefined) expect(stdout.trimEnd()).toBe(program.output.trimEnd());

@@ -1,6 +1,7 @@
 /** How a run goes on under another version of its workflow, or why it cannot. Reads the run, changes nothing. */
 import { openDraft } from "./draft.ts";
-import { errorData, nearest } from "./errors.ts";
+import { errorData } from "./errors.ts";
+import { nearest } from "./nearest.ts";
 import { isPromise, issueTexts } from "./execute.ts";
 import { isObject, type JsonObject } from "./json.ts";
 import type { RecordDraft } from "./record.ts";

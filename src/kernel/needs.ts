@@ -2,7 +2,8 @@
 import { childWorkflowOf, startsChildren } from "./child.ts";
 import type { DriveHost } from "./drive-host.ts";
 import { type EffectDefinition, isSpeculative } from "./effect.ts";
-import { AbstractRuntimeError, nearest } from "./errors.ts";
+import { AbstractRuntimeError } from "./errors.ts";
+import { nearest } from "./nearest.ts";
 import type { Misfit } from "./migrate.ts";
 import { builtInEffects } from "./plan.ts";
 import { isWindingUp, type OpenEffect, payloadOf, type RunState } from "./run.ts";

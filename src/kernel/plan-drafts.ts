@@ -1,5 +1,6 @@
 /** What a plan means, as records: the end it names, the node it goes to, or the effect it opens. Pure, as `step.ts`. */
-import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "./errors.ts";
+import { AbstractRuntimeError, type ErrorData, errorData } from "./errors.ts";
+import { nearest } from "./nearest.ts";
 import { extractRefs } from "./draft.ts";
 import { type Json, type JsonObject, toJson } from "./json.ts";
 import { checkResultKey, type Patch } from "./patch.ts";

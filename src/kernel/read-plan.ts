@@ -1,5 +1,6 @@
 /** The door for everything that nodes really return: builders, plain objects, AbstractRuntime's spellings, and mistakes. */
-import { AbstractRuntimeError, nearest } from "./errors.ts";
+import { AbstractRuntimeError } from "./errors.ts";
+import { nearest } from "./nearest.ts";
 import { checkResultKey } from "./patch.ts";
 import type { Effect, Failure, StepPlan } from "./plan.ts";
 

@@ -1,6 +1,7 @@
 /** What a handler returns when its result comes later: a wait, as data. */
 import { type AnswerSchema, jsonSchemaOf, type SchemaResult } from "./answer-schema.ts";
-import { AbstractRuntimeError, checkOptions, nearest } from "./errors.ts";
+import { AbstractRuntimeError, checkOptions } from "./errors.ts";
+import { nearest } from "./nearest.ts";
 import type { Json } from "./json.ts";
 import { isoText, type Ready, timeoutMember } from "./plan.ts";
 import type { WaitReason } from "./run.ts";

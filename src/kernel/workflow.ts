@@ -4,7 +4,8 @@
  */
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import { type AnyEffect, type EffectDefinition, isDefinedEffect, isStandardSchema } from "./effect.ts";
-import { AbstractRuntimeError, checkOptions, type ErrorData, nearest } from "./errors.ts";
+import { AbstractRuntimeError, checkOptions, type ErrorData } from "./errors.ts";
+import { nearest } from "./nearest.ts";
 import type { BuiltInEffect, StepPlan } from "./plan.ts";
 import type { Anything, JsonCheck, Plan, Write } from "./typing.ts";
 

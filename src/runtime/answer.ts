@@ -3,7 +3,8 @@
  * run waits on.
  */
 import type { JsonSchema } from "../kernel/answer-schema.ts";
-import { AbstractRuntimeError, nearest } from "../kernel/errors.ts";
+import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { nearest } from "../kernel/nearest.ts";
 import type { Limits } from "../kernel/execute.ts";
 import { isObject, type Json, toJson } from "../kernel/json.ts";
 import { isEnded, type OpenEffect, type RunState, statusOf, type WaitState } from "../kernel/run.ts";

@@ -1,6 +1,7 @@
 /** What runs are asked for by, checked at the door: a slip must not find nothing, or everything. */
 import { checkTags } from "../kernel/begin.ts";
-import { AbstractRuntimeError, checkOptions, nearest } from "../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
+import { nearest } from "../kernel/nearest.ts";
 import { isObject } from "../kernel/json.ts";
 import { longestIndexed, type RunStatus, type WaitReason } from "../kernel/run.ts";
 import type { CountBy, RunQuery } from "../kernel/query.ts";

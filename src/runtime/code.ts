@@ -1,7 +1,8 @@
 /** The code of this process: its workflows and effects, by name. */
 import { hash } from "node:crypto";
 import { type AnyEffect, type EffectDefinition, isDefinedEffect } from "../kernel/effect.ts";
-import { AbstractRuntimeError, nearest } from "../kernel/errors.ts";
+import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { nearest } from "../kernel/nearest.ts";
 import { formatVersion } from "../kernel/record.ts";
 import type { Workflow } from "../kernel/workflow.ts";
 import { scheduleWorkflow } from "./schedules/workflow.ts";

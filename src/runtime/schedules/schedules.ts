@@ -1,5 +1,6 @@
 /** Schedules, as a program sees them: each call is a start of a run, a message to one, or a look at it. */
-import { AbstractRuntimeError, type ErrorData, isError, nearest } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, type ErrorData, isError } from "../../kernel/errors.ts";
+import { nearest } from "../../kernel/nearest.ts";
 import { cloneJson, type JsonObject } from "../../kernel/json.ts";
 import { isEnded, type RunState } from "../../kernel/run.ts";
 import type { Spend } from "../../kernel/spend.ts";

@@ -1,5 +1,6 @@
 /** What `schedules.create` is given, read once at the door. */
-import { AbstractRuntimeError, checkOptions, nearest } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { nearest } from "../../kernel/nearest.ts";
 import { equalJson, isObject, type Json, type JsonObject, toJson } from "../../kernel/json.ts";
 import { readMoment } from "../../kernel/moment.ts";
 import { checkResultKey } from "../../kernel/patch.ts";

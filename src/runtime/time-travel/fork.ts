@@ -8,7 +8,8 @@
 import { type Begun, beginRestored, checkTags } from "../../kernel/begin.ts";
 import { forkedBudgets } from "../../kernel/budget.ts";
 import type { Ids } from "../../kernel/clock.ts";
-import { AbstractRuntimeError, checkOptions, nearest } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { nearest } from "../../kernel/nearest.ts";
 import { issueTexts, type Limits } from "../../kernel/execute.ts";
 import { cloneJson, equalJson, isObject, type Json, type JsonObject, toJson } from "../../kernel/json.ts";
 import { migration } from "../../kernel/migrate.ts";

@@ -6,7 +6,8 @@
 import { artifactIdsWritten } from "../../kernel/artifact.ts";
 import type { DriveHost } from "../../kernel/drive-host.ts";
 import type { AnyEffect, EffectDefinition } from "../../kernel/effect.ts";
-import { AbstractRuntimeError, type ErrorData, errorData, nearest } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, type ErrorData, errorData } from "../../kernel/errors.ts";
+import { nearest } from "../../kernel/nearest.ts";
 import { execute } from "../../kernel/execute.ts";
 import { fold } from "../../kernel/fold.ts";
 import { cloneJson, equalJson, type Json, type JsonObject } from "../../kernel/json.ts";

@@ -9,7 +9,8 @@
  */
 import type { DriveHost } from "../../kernel/drive-host.ts";
 import type { AnyEffect, EffectContext } from "../../kernel/effect.ts";
-import { AbstractRuntimeError, checkOptions, nearest } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { nearest } from "../../kernel/nearest.ts";
 import { issueTexts } from "../../kernel/execute.ts";
 import { fold } from "../../kernel/fold.ts";
 import { cloneJson, type Json, type JsonObject } from "../../kernel/json.ts";
