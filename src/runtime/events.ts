@@ -1,5 +1,6 @@
 /** What a runtime tells whoever listens: after it is durable, never before (L3). */
-import { isError } from "../kernel/errors.ts";
+import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
+import { nearest } from "../kernel/nearest.ts";
 import type { Logger } from "../kernel/effect.ts";
 import { isPromise } from "../kernel/execute.ts";
 import type { LedgerRecord } from "../kernel/record.ts";
@@ -29,17 +30,27 @@ export type Listener<Name extends keyof RuntimeEvents> = (event: RuntimeEvents[N
 
 export class Events {
   readonly #log: Logger;
+  /** The last problems, newest first. */
+  readonly problems: RuntimeProblem[] = [];
   readonly #listeners = new Map<keyof RuntimeEvents, Set<(event: never) => void>>();
 
   constructor(log: Logger) {
     this.#log = log;
   }
 
-  on<Name extends keyof RuntimeEvents>(name: Name, listener: Listener<Name>): () => void {
-    const listeners = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, listeners);
+  /** @throws INVALID_OPTION */
+  on<Name extends keyof RuntimeEvents>(event: Name, listener: Listener<Name>): () => void {
+    if (!eventNames.includes(event)) {
+      const suggestion = nearest(String(event), eventNames);
+      const problem = `there is no event "${String(event)}"; there are ${eventNames.join(", ")}`;
+      throw new AbstractRuntimeError("INVALID_OPTION", { option: "event", problem, ...(suggestion ? { suggestion } : {}) });
+    }
+    if (typeof listener !== "function")
+      throw new AbstractRuntimeError("INVALID_OPTION", { option: "listener", problem: "listener must be a function" });
+    const listeners = this.#listeners.get(event) ?? new Set();
+    this.#listeners.set(event, listeners);
     // A function of our own: the same listener may be given twice, and each is taken away alone.
-    const entry = (event: never): void => listener(event as RuntimeEvents[Name]);
+    const entry = (given: never): void => listener(given as RuntimeEvents[Name]);
     listeners.add(entry);
     return () => void listeners.delete(entry);
   }
@@ -56,6 +67,15 @@ export class Events {
     }
   }
 
+  /** Something that is nobody's exception. */
+  report(at: number, message: string, fields: { error?: unknown; runId?: string }): void {
+    const problem = problemOf(at, message, fields);
+    this.problems.unshift(problem);
+    this.problems.length = Math.min(this.problems.length, lastProblems);
+    this.#log.error(message, fields);
+    this.emit("error", problem);
+  }
+
   #threw(name: string, error: unknown): void {
     this.#log.error(`a listener to "${name}" threw`, { error });
   }
@@ -65,9 +85,11 @@ export class Events {
   }
 }
 
-export const eventNames: readonly (keyof RuntimeEvents)[] = ["record", "run", "error"];
+const lastProblems = 20;
 
-export function problemOf(at: number, message: string, { error, runId }: { error?: unknown; runId?: unknown }): RuntimeProblem {
+const eventNames: readonly (keyof RuntimeEvents)[] = ["record", "run", "error"];
+
+function problemOf(at: number, message: string, { error, runId }: { error?: unknown; runId?: unknown }): RuntimeProblem {
   return {
     at,
     message,

@@ -53,7 +53,6 @@ export interface Counters {
   errors: number;
 }
 
-export const lastErrors = 20;
 const mostExecuting = 100;
 
 /** How long the store may take to answer, in milliseconds. */

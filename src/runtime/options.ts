@@ -2,6 +2,7 @@
 import type { Clock, Ids } from "../kernel/clock.ts";
 import type { AnyEffect, Logger } from "../kernel/effect.ts";
 import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
+import { nearest } from "../kernel/nearest.ts";
 import { defaultLimits, type Limits } from "../kernel/execute.ts";
 import type { Instrument } from "../kernel/instrument.ts";
 import { readMoment } from "../kernel/moment.ts";
@@ -186,6 +187,15 @@ function checkQueues(queues: RuntimeOptions["queues"]): void {
     checkWhole(`queues.${name}.rateLimit.limit`, limits.rateLimit.limit ?? Number.NaN);
     checkNumber(`queues.${name}.rateLimit.periodMs`, limits.rateLimit.periodMs ?? Number.NaN, 1);
   }
+}
+
+/** @throws INVALID_OPTION */
+export function checkQueue(queue: string, queues: NonNullable<RuntimeOptions["queues"]>): void {
+  const known = Object.keys(queues);
+  if (known.includes(queue)) return;
+  const suggestion = nearest(String(queue), known);
+  const problem = `there is no queue "${String(queue)}" (known: ${known.join(", ") || "none"}): name it in createRuntime({ queues })`;
+  throw new AbstractRuntimeError("INVALID_OPTION", { option: "queue", problem, ...(suggestion ? { suggestion } : {}) });
 }
 
 /** @throws INVALID_OPTION */

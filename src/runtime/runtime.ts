@@ -4,15 +4,13 @@ import { type Begun, beginRun } from "../kernel/begin.ts";
 import { type BudgetUse, usesOf } from "../kernel/budget.ts";
 import { systemClock, systemIds } from "../kernel/clock.ts";
 import type { DriveHost } from "../kernel/drive-host.ts";
-import { AbstractRuntimeError, checkOptions, isError } from "../kernel/errors.ts";
-import { nearest } from "../kernel/nearest.ts";
+import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
 import { defaultLimits } from "../kernel/execute.ts";
-import { cloneJson, type Json } from "../kernel/json.ts";
+import type { Json } from "../kernel/json.ts";
 import { decodeRecord, type LedgerRecord } from "../kernel/record.ts";
 import { isEnded, type RunRow, type RunState, type RunStatus } from "../kernel/run.ts";
 import type { Capability, Loaded, NewRun, QueueLimits } from "../kernel/transition.ts";
 import type { CountBy, RunCount, RunPage, RunQuery } from "../kernel/query.ts";
-import type { Moving } from "../kernel/moving.ts";
 import type { Store } from "../kernel/store.ts";
 import type { Anything } from "../kernel/typing.ts";
 import type { Workflow } from "../kernel/workflow.ts";
@@ -23,22 +21,30 @@ import { Changes } from "./changes.ts";
 import { type CheckReport, checkRuns } from "./check.ts";
 import { checkCountBy, checkQuery } from "./check-query.ts";
 import { Code } from "./code.ts";
-import { eventNames, Events, problemOf, type RuntimeEvents, type RuntimeProblem } from "./events.ts";
+import { Events, type RuntimeEvents } from "./events.ts";
 import { diffRun, type RunDiff } from "./time-travel/diff.ts";
 import { type Exported, exportRuns } from "./moving/export-runs.ts";
 import { type Imported, importRuns } from "./moving/import-runs.ts";
 import { type Forking, type ForkOptions, forkRun } from "./time-travel/fork.ts";
 import { readTraceparent } from "../kernel/instrument.ts";
 import { GuardedInstrument } from "./guarded-instrument.ts";
-import { type Health, healthOf, lastErrors, stateOfStore } from "./health.ts";
-import { checkNumber, checkWhole, readOptions, readStart, type RuntimeOptions, type StartOptions } from "./options.ts";
+import { type Health, healthOf, stateOfStore } from "./health.ts";
+import {
+  checkNumber,
+  checkWhole,
+  readOptions,
+  readStart,
+  type RuntimeOptions,
+  type StartOptions,
+  checkQueue,
+} from "./options.ts";
 import { type RunPoint, stateAt } from "./time-travel/moments.ts";
-import { blockedError, isRetried, isBare, loadRun, missing, outcomeOf, stateOf } from "./read.ts";
+import { isRetried, isBare, loadRun, missing, stateOf } from "./read.ts";
 import { type Replay, type ReplayOptions, replayRun } from "./time-travel/replay.ts";
 import { archiveRuns, type Purged, type PurgeQuery, purgeRuns } from "./moving/retention.ts";
 import { Schedules } from "./schedules/schedules.ts";
 import { Scheduler, type SchedulerOptions } from "./scheduler.ts";
-import { type Sender, sendAnswer, sendArchived, sendControl, sendRetry, sendSignal, sendToAll, sentBy, toEach } from "./send.ts";
+import { type Sender, sendAnswer, sendArchived, sendControl, sendRetry, sendSignal, sendToAll, sentBy } from "./send.ts";
 import { EffectSlots } from "./slots.ts";
 import { Snapshots } from "./time-travel/snapshots.ts";
 import { LiveStreams } from "./streams.ts";
@@ -50,6 +56,8 @@ import { type Run, viewOf } from "./view.ts";
 import { type Cursor, type WatchItem, watchRun } from "./watch.ts";
 import { readCursor } from "./watch-cursor.ts";
 import { checkSame } from "./same-start.ts";
+import { resultOf, restingRun, checkUnclaimed, type Waiting } from "./result.ts";
+import { toEach, applyHere, live, type Here } from "./each.ts";
 
 /** The run, with vars and output in the workflow's types. */
 export type RunOf<W> = W extends Workflow<infer Vars, infer Output, Anything> ? Run<Vars, Output> : Run;
@@ -90,7 +98,6 @@ export class Runtime implements AsyncDisposable {
   readonly #host: DriveHost;
   readonly #background: boolean;
   readonly #events: Events;
-  readonly #errors: RuntimeProblem[] = [];
   readonly #sender: Sender;
   readonly #queues: Readonly<Record<string, QueueLimits>>;
   readonly #options: Required<SchedulerOptions>;
@@ -146,13 +153,7 @@ export class Runtime implements AsyncDisposable {
       ...(Object.keys(settings.effectConcurrency).length > 0 ? { slots: new EffectSlots(settings.effectConcurrency) } : {}),
       lingerMs: options.scheduler === false ? 0 : lingerMs,
       reached: (runIds) => this.#scheduler.reached(runIds),
-      report: (message, fields) => {
-        const problem = problemOf(clock.now(), message, fields);
-        this.#errors.unshift(problem);
-        this.#errors.length = Math.min(this.#errors.length, lastErrors);
-        log.error(message, fields);
-        this.#events.emit("error", problem);
-      },
+      report: (message, fields) => this.#events.report(clock.now(), message, fields),
       started: (runs) => this.#started(runs),
       committed: (records, row) => this.#committed(records, row),
       ...(options.telemetry
@@ -255,7 +256,10 @@ export class Runtime implements AsyncDisposable {
     // Whoever is to wait, for a slot or a moment, is driven when its turn comes.
     if (begun.row.queue !== undefined || begun.notBefore !== undefined) {
       await this.#create(begun);
-      if (this.#background) return (await this.#resting(runId)) as RunOf<W>;
+      if (this.#background) {
+        const get = (): Promise<Run> => this.get(runId);
+        return (await this.#holding(() => restingRun(this.#changes, this.#options.pollMs, runId, get))) as RunOf<W>;
+      }
       if (begun.notBefore === undefined) await this.#holding(() => this.#scheduler.claim(runId));
       return (await this.get(runId)) as RunOf<W>;
     }
@@ -371,7 +375,7 @@ export class Runtime implements AsyncDisposable {
     this.#checkRunning();
     checkOptions(options, ["reason", "actorId"], "cancel()");
     await sendControl(this.#sender, runId, "cancel", options);
-    await this.#applyHere(runId, true);
+    await applyHere(this.#here, runId, true);
   }
 
   /** Lets the step under way end, and nothing new begin, until `unpause`. Deadlines that pass meanwhile count afterwards. @throws RUN_NOT_FOUND, RUN_ENDED */
@@ -428,13 +432,6 @@ export class Runtime implements AsyncDisposable {
    * @throws INVALID_OPTION
    */
   on<Name extends keyof RuntimeEvents>(event: Name, listener: (event: RuntimeEvents[Name]) => void): () => void {
-    if (!eventNames.includes(event)) {
-      const suggestion = nearest(String(event), eventNames);
-      const problem = `there is no event "${String(event)}"; there are ${eventNames.join(", ")}`;
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: "event", problem, ...(suggestion ? { suggestion } : {}) });
-    }
-    if (typeof listener !== "function")
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: "listener", problem: "listener must be a function" });
     return this.#events.on(event, listener);
   }
 
@@ -470,7 +467,7 @@ export class Runtime implements AsyncDisposable {
       clock: this.#host.clock,
       scheduler: this.#scheduler,
       options: this.#options,
-      errors: this.#errors,
+      errors: this.#events.problems,
       background: this.#background,
       served: Object.keys(this.#queues),
     });
@@ -602,39 +599,7 @@ export class Runtime implements AsyncDisposable {
   async result<Output = Json>(runId: string, options: { timeoutMs?: number } = {}): Promise<Output> {
     checkOptions(options, ["timeoutMs"], "result()");
     checkNumber("timeoutMs", options.timeoutMs, 0);
-    const { clock } = this.#host;
-    const deadline = options.timeoutMs === undefined ? Number.POSITIVE_INFINITY : clock.now() + options.timeoutMs;
-    let known: string | undefined;
-    for (let waitMs = 20; ; waitMs = Math.min(1_000, waitMs * 2)) {
-      const changed = this.#changes.of(runId);
-      try {
-        this.#checkRunning();
-        // While it stands where it stood, its state is not read.
-        const loaded = await loadRun(this.store, runId, { known });
-        known = loaded.row.head;
-        const isArriving = loaded.moving?.phase === "arriving";
-        if (isEnded(loaded.row) && !isRetried(loaded) && !isArriving) {
-          const whole = isBare(loaded) ? await loadRun(this.store, runId) : loaded;
-          return outcomeOf(await stateOf(this.store, whole)) as Output;
-        }
-        if (loaded.moving?.phase === "left") throw new AbstractRuntimeError("RUN_MOVED", { runId, ...moveOf(loaded.moving) });
-        if (loaded.blocked && (loaded.blocked.quarantine || loaded.blocked.fingerprint === this.#host.fingerprint))
-          throw blockedError(runId, loaded);
-        const leftMs = deadline - clock.now();
-        if (leftMs <= 0)
-          throw new AbstractRuntimeError("RESULT_TIMEOUT", {
-            runId,
-            timeoutMs: options.timeoutMs as number,
-            status: loaded.row.status,
-          });
-        // Another process may end the run, so the store is asked now and then; ends in this one are heard of at once.
-        await changed.within(Math.min(waitMs, leftMs));
-        // Completed for good, and durable: there is nothing in the store that would say more.
-        if (changed.output !== undefined) return cloneJson(changed.output) as Output;
-      } finally {
-        changed.forget();
-      }
-    }
+    return (await resultOf(this.#waiting, runId, options.timeoutMs)) as Output;
   }
 
   // ---- Keeping and removing ----------------------------------------------------------------------------------------
@@ -675,7 +640,7 @@ export class Runtime implements AsyncDisposable {
     checkOptions(options, ["before", "to"], "archiveLedger()");
     const { archived, message } = await writeLedger(this.store, runId, options, this.#host.ids);
     await sendArchived(this.#sender, message);
-    await this.#applyHere(runId);
+    await applyHere(this.#here, runId);
     return archived;
   }
 
@@ -731,66 +696,23 @@ export class Runtime implements AsyncDisposable {
     await this.stop();
   }
 
-  /**
-   * What only takes a worker, and not the workflow's code, is done here when this process does not have it; with the run's children. A run
-   * that is cancelled needs no slot of its queue, so it does not wait for one.
-   */
-  async #applyHere(runId: string, isCancelled = false): Promise<void> {
-    const { row, lease } = await loadRun(this.store, runId);
-    const isDrivenHere = this.#code.workflow(row.workflowId) !== undefined && !(isCancelled && row.queue !== undefined);
-    if (!this.#background || lease || isEnded(row) || isDrivenHere) return;
-    await this.#scheduler.apply(row);
-    await toEach(this.store, { parentRunId: runId, status: live }, async (child) => {
-      const { mail } = await loadRun(this.store, child);
-      const isCancelledToo = mail.some(({ kind, key }) => kind === "control" && key === "cancel");
-      if (isCancelledToo) await this.#applyHere(child, true);
-      return isCancelledToo;
-    });
-  }
-
   async #toEach(query: RunQuery, statuses: readonly RunStatus[], act: (runId: string) => Promise<void>): Promise<number> {
     this.#checkRunning();
-    // A `limit` would be no limit here.
-    checkQuery(query, "a query for all of its runs", "all");
-    const asked = query.status === undefined ? statuses : [query.status].flat().filter((status) => statuses.includes(status));
-    if (asked.length === 0) return 0;
-    return toEach(this.store, { ...query, status: asked }, async (runId) => {
-      try {
-        await act(runId);
-        return true;
-      } catch (error) {
-        // It moved on between the look and the message, or is not here any more.
-        if (moved.some((code) => isError(error, code))) return false;
-        if (isError(error, "RUN_MOVED") && error.fields.phase === "left") return false;
-        throw error;
-      }
-    });
-  }
-
-  /** Waits until a run waits or has ended. */
-  async #resting(runId: string): Promise<Run> {
-    return this.#holding(async () => {
-      for (;;) {
-        const changed = this.#changes.of(runId);
-        try {
-          const run = await this.get(runId);
-          if (run.status !== "running" || run.blocked) return run;
-          await changed.within(this.#options.pollMs);
-        } finally {
-          changed.forget();
-        }
-      }
-    });
+    return toEach(this.store, query, statuses, act);
   }
 
   /** A run that could not be claimed: why, or how it ended. */
   async #undriven(runId: string): Promise<Run> {
-    const loaded = await loadRun(this.store, runId);
-    if (loaded.moving) throw new AbstractRuntimeError("RUN_MOVED", { runId, ...moveOf(loaded.moving) });
-    if (loaded.blocked) throw blockedError(runId, loaded);
-    if (loaded.lease && !isEnded(loaded.row))
-      throw new AbstractRuntimeError("RUN_BUSY", { runId, workerId: loaded.lease.workerId });
+    await checkUnclaimed(this.store, runId);
     return this.get(runId);
+  }
+
+  get #here(): Here {
+    return { host: this.#host, scheduler: this.#scheduler, isBackground: this.#background };
+  }
+
+  get #waiting(): Waiting {
+    return { host: this.#host, changes: this.#changes, checkRunning: () => this.#checkRunning() };
   }
 
   /** Keeps the process open while somebody awaits a run that is driven here: its timeouts are to come. */
@@ -812,7 +734,7 @@ export class Runtime implements AsyncDisposable {
     const workflow = this.#code.take(given);
     checkTransactional(this.store, workflow.effects.values());
     const { runId, delayMs: _, startAt: __, transaction: ___, trace: asked, ...rest } = options;
-    if (rest.queue !== undefined) this.#checkQueue(rest.queue);
+    if (rest.queue !== undefined) checkQueue(rest.queue, this.#queues);
     const { instrument } = this.#host;
     const trace = instrument && readTraceparent(asked ?? instrument.here().traceparent);
     return beginRun(
@@ -837,14 +759,6 @@ export class Runtime implements AsyncDisposable {
     if (transaction !== undefined) return;
     if (created) this.#started([begun]);
     this.#scheduler.look();
-  }
-
-  #checkQueue(queue: string): void {
-    const known = Object.keys(this.#queues);
-    if (known.includes(queue)) return;
-    const suggestion = nearest(String(queue), known);
-    const problem = `there is no queue "${String(queue)}" (known: ${known.join(", ") || "none"}): name it in createRuntime({ queues })`;
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "queue", problem, ...(suggestion ? { suggestion } : {}) });
   }
 
   async #restored(runId: string): Promise<{ state: RunState; loaded: Loaded }> {
@@ -880,12 +794,3 @@ export class Runtime implements AsyncDisposable {
     if (this.#events.hears("run")) this.#events.emit("run", { ...row });
   }
 }
-
-function moveOf({ to, phase }: Moving): Pick<Moving, "to" | "phase"> {
-  return { to, phase };
-}
-
-/** Statuses of runs that have not ended. */
-const live: readonly RunStatus[] = ["running", "waiting"];
-/** What says that a run is not any more what a query found. */
-const moved = ["RUN_ENDED", "RUN_NOT_FOUND", "RUN_PURGED", "NOT_FAILED", "RETRY_REFUSED"] as const;

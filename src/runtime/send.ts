@@ -5,12 +5,10 @@ import type { JsonObject } from "../kernel/json.ts";
 import type { ControlAction } from "../kernel/record.ts";
 import { type RunState, statusOf } from "../kernel/run.ts";
 import type { Delivery, Message } from "../kernel/message.ts";
-import type { RunQuery } from "../kernel/query.ts";
 import type { Store } from "../kernel/store.ts";
 import { endMessageId } from "../kernel/child.ts";
 import { elsewhere, missing } from "./read.ts";
 import { keepReferred } from "./referred.ts";
-import { runsOf } from "./runs-of.ts";
 import { placeOf } from "./transaction.ts";
 import { notWaiting } from "./answer.ts";
 import { readPayload } from "./payload.ts";
@@ -172,23 +170,6 @@ export async function sendRetry(sender: Sender, state: RunState, actorId: string
   }
   if (delivery?.kind === "not_failed") throw new AbstractRuntimeError("NOT_FAILED", { runId, status: delivery.status });
   throw await refusal(sender.host.store, runId, delivery);
-}
-
-/** Does something to every run of a query, page by page. Answers to how many. */
-export async function toEach(store: Store, query: RunQuery, act: (runId: string) => Promise<boolean>): Promise<number> {
-  let count = 0;
-  let batch: string[] = [];
-  const actOnBatch = async (): Promise<void> => {
-    const acted = await Promise.all(batch.map(act));
-    count += acted.filter((done) => done).length;
-    batch = [];
-  };
-  for await (const { runId } of runsOf(store, { ...query, order: "oldest" })) {
-    batch.push(runId);
-    if (batch.length === pageSize) await actOnBatch();
-  }
-  await actOnBatch();
-  return count;
 }
 
 /** Who sends a message. @throws INVALID_OPTION */
