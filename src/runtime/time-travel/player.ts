@@ -3,25 +3,19 @@
  *
  * Of what is open, that goes on first whose next event was first in the recording; nodes run as soon as nothing is open.
  */
-import { artifactIdsWritten } from "../../kernel/artifact.ts";
 import type { DriveHost } from "../../kernel/drive-host.ts";
 import type { AnyEffect, EffectDefinition } from "../../kernel/effect.ts";
-import { AbstractRuntimeError, type ErrorData, errorData } from "../../kernel/errors.ts";
-import { nearest } from "../../kernel/nearest.ts";
+import { AbstractRuntimeError } from "../../kernel/errors.ts";
 import { execute } from "../../kernel/execute.ts";
 import { fold } from "../../kernel/fold.ts";
-import { cloneJson, equalJson, type Json, type JsonObject } from "../../kernel/json.ts";
+import { cloneJson, equalJson, type Json } from "../../kernel/json.ts";
 import { migration } from "../../kernel/migrate.ts";
-import { type Look, look, offloadPatch, offloadResult } from "../../kernel/offload.ts";
 import { defaultPolicy } from "../../kernel/policy.ts";
 import { encodeRecord, type LedgerRecord, type RecordDraft } from "../../kernel/record.ts";
-import { nodeError, runNode } from "../../kernel/run-node.ts";
 import { isEnded, isJoined, isWindingUp, type OpenEffect, payloadOf, type RunState } from "../../kernel/run.ts";
-import { dueDrafts, ending, isDecided, joinDrafts, type Outcome, outcomeDrafts, passed } from "../../kernel/step.ts";
-import { type PlanContext, planDrafts, undoDrafts } from "../../kernel/plan-drafts.ts";
+import { dueDrafts, ending, isDecided, joinDrafts, type Outcome, passed } from "../../kernel/step.ts";
+import { undoDrafts } from "../../kernel/plan-drafts.ts";
 import type { Workflow } from "../../kernel/workflow.ts";
-import { checkSize } from "../../kernel/write.ts";
-import { edits } from "./edits.ts";
 import { plainError, type RecordedCommand, type RecordedEffect, type RecordedStep, type Recording } from "./recording.ts";
 import type { ReplayEffects, ReplayEnd, ReplayHandler } from "./replay.ts";
 import {
@@ -33,7 +27,11 @@ import {
   patchOf,
   planOf,
   type ReplayDifference,
+  pathDifferences,
 } from "./replay-difference.ts";
+import { makeStep, offloadedResult, placeOf, type Stand } from "./replay-step.ts";
+import { isOver, playedDrafts, failedDrafts, outcomeOf } from "./playback.ts";
+import { undoOf } from "../../kernel/undo.ts";
 
 /** Nodes that run in one turn of the event loop. */
 const stepsPerTurn = 1_000;
@@ -202,10 +200,10 @@ export class Player {
     const { node: name, step } = this.#state;
     const recorded = this.#stepsLeft.get(name)?.shift();
     const at = recorded?.records[0].at ?? this.#now;
-    let made = await this.#run(at, recorded);
+    let made = await this.#make(at, recorded);
     // A node was told the time when it began: perhaps a millisecond before its record was written.
     if (recorded && at > recorded.since && !isExactly(recorded, made, this.#state.vars)) {
-      const earlier = await this.#run(at - 1, recorded);
+      const earlier = await this.#make(at - 1, recorded);
       if (isExactly(recorded, earlier, this.#state.vars)) made = earlier;
       this.#now = at;
     }
@@ -221,89 +219,13 @@ export class Player {
     if (this.#path.length % stepsPerTurn === 0) await new Promise((resolve) => setImmediate(resolve));
   }
 
-  async #run(now: number, recorded?: RecordedStep): Promise<Made> {
-    const state = this.#state;
-    const { runId, node, step, workflowId } = state;
-    const definition = this.#workflow.nodes.get(node);
-    if (!definition) {
-      const suggestion = nearest(node, this.#workflow.nodes.keys());
-      const problem = `it stands at node "${node}", which the workflow does not have`;
-      throw new AbstractRuntimeError("WORKFLOW_INCOMPATIBLE", {
-        runId,
-        workflowId,
-        problem,
-        ...(suggestion ? { suggestion } : {}),
-      });
-    }
+  #make(now: number, recorded?: RecordedStep): Promise<Made> {
     this.#now = now;
-    const failed = (error: ErrorData): Made => ({
-      drafts: [ending(state, { kind: "run_failed", data: { error } })],
-      vars: state.vars,
-    });
-    const ran = await runNode(definition, state, this.#host, () => undefined);
-    if ("error" in ran) return failed(ran.error);
-    try {
-      const { plan, patch, vars, places } = ran;
-      const place = { ...this.#place(node, step), places, vars };
-      const drafts = planDrafts(plan, patch, place).map((draft) => this.#offloaded(draft));
-      const refusal = this.#refusal(drafts, recorded);
-      if (refusal) return failed(refusal);
-      return {
-        drafts: drafts.map((draft) => ending(state, draft)),
-        vars,
-        ...(plan.nodeId === undefined ? {} : { node: plan.nodeId }),
-      };
-    } catch (error) {
-      return failed(nodeError(error, node));
-    }
+    return makeStep(this.#stand, recorded);
   }
 
-  /**
-   * Why what a node decided cannot be recorded: it refers to an artifact that was not known then (P1), or is too large.
-   *
-   * @throws TOO_LARGE
-   */
-  #refusal(drafts: readonly RecordDraft[], recorded: RecordedStep | undefined): ErrorData | undefined {
-    const { runId, seq, head: prev, step, node } = this.#state;
-    const { error: was } = (recorded?.records[0].data ?? {}) as { error?: ErrorData };
-    for (const draft of drafts) {
-      const found: Look = { large: false, ids: new Set(artifactIdsWritten(patchOf(draft))), size: 0 };
-      look(draft.data as JsonObject, Number.POSITIVE_INFINITY, found);
-      if (was?.code === "ARTIFACT_MISSING" && [...(found.ids ?? [])].some((id) => was.message.includes(id))) return was;
-      const { recordBytes } = this.#host.limits;
-      if (found.size * 6 <= recordBytes) continue;
-      const { stored } = encodeRecord(draft, { runId, seq: seq + 1, prev, at: this.#now, step, node }, this.#host.ids.salt());
-      checkSize(runId, `a ${draft.kind} record`, stored.body as string, recordBytes);
-    }
-    return undefined;
-  }
-
-  /** Large texts stand as references to what was put then. Here nothing is put. */
-  #offloaded(draft: RecordDraft): RecordDraft {
-    const patch = patchOf(draft);
-    if (patch.length === 0) return draft;
-    const { value } = offloadPatch(patch, this.#host.limits.offloadBytes);
-    return { ...draft, data: { ...draft.data, patch: value } } as RecordDraft;
-  }
-
-  #offloadedResult(result: Json, keepsShape: boolean | undefined): Json {
-    const { offloadBytes } = this.#host.limits;
-    const found: Look = { large: false, ids: undefined, size: 0 };
-    look(result, offloadBytes, found);
-    return offloadResult(result, offloadBytes, found, keepsShape).value;
-  }
-
-  #place(node: string, step: number): Omit<PlanContext, "places" | "vars"> {
-    return {
-      runId: this.#state.runId,
-      workflowId: this.#workflow.id,
-      node,
-      step,
-      now: this.#now,
-      nodes: this.#workflow.nodes,
-      depth: this.#host.limits.jsonDepth,
-      isUndoable: (type) => this.#host.effect(type, this.#workflow)?.undo !== undefined,
-    };
+  get #stand(): Stand {
+    return { state: this.#state, workflow: this.#workflow, host: this.#host, now: this.#now };
   }
 
   #compare(recorded: RecordedStep, made: Made, node: string, step: number): void {
@@ -362,7 +284,7 @@ export class Player {
       return { seq: last, make: () => this.#call(effect, played, mode) };
     }
     const events = recorded?.events ?? [];
-    while (played.done < events.length && this.#isOver(effect, events[played.done] as LedgerRecord)) played.done += 1;
+    while (played.done < events.length && isOver(effect, events[played.done] as LedgerRecord)) played.done += 1;
     const event = events[played.done];
     if (event) {
       // Members are gathered first.
@@ -383,71 +305,11 @@ export class Player {
     return { seq: Number.POSITIVE_INFINITY, make: pass };
   }
 
-  /** Whether an event has nothing to do here: its attempt is under way already, or it is of a child that there is not. */
-  #isOver(effect: OpenEffect, event: LedgerRecord): boolean {
-    if (event.kind === "effect_started") return effect.phase === "executing" && effect.attempt >= (event.attempt ?? 1);
-    if (event.kind !== "delivered" || event.data.outcome !== "member") return false;
-    const index = event.data.index as number;
-    return index >= (effect.members ?? 0) || effect.results?.[index] !== undefined;
-  }
-
   #playBack(effect: OpenEffect, played: Played, event: LedgerRecord): void {
     played.done += 1;
     this.#at = event.seq;
     this.#now = event.at;
-    this.#append(this.#draftsOf(effect, event));
-  }
-
-  /** What is recorded, as it concerns the effect of now: where it goes from there is the present plan's to say. */
-  #draftsOf(effect: OpenEffect, event: LedgerRecord): RecordDraft[] {
-    const { id: effectId, wait } = effect;
-    const attempt = event.attempt === undefined ? {} : { attempt: event.attempt };
-    switch (event.kind) {
-      case "effect_started":
-        return [{ kind: "effect_started", effectId, ...attempt, data: {} }];
-      case "parked": {
-        const { started } = event.data;
-        const most = Math.min(started ?? 0, effect.members ?? 0);
-        return [
-          { kind: "parked", effectId, ...attempt, data: { ...event.data, ...(started === undefined ? {} : { started: most }) } },
-        ];
-      }
-      case "effect_uncertain":
-        return [{ kind: "effect_uncertain", effectId, ...attempt, data: event.data }];
-      case "effect_failed": {
-        const { error, retryAt } = event.data;
-        if (retryAt !== undefined) return [{ kind: "effect_failed", effectId, ...attempt, data: event.data }];
-        if (isJoined(effect)) return joinDrafts(this.#state, effect);
-        if (error.code === "WAIT_TIMEOUT" && wait?.until !== undefined && wait.reason !== "until") return passed(effect, wait);
-        return this.#failed(effect, error);
-      }
-      case "effect_completed":
-        if ("collect" in event.data) return joinDrafts(this.#state, effect);
-        if (wait?.reason === "until") return passed(effect, wait);
-        return [
-          { kind: "effect_completed", effectId, ...attempt, data: { result: this.#playedBack(effect, event.data.result) } },
-        ];
-      case "delivered": {
-        const { nextNode: _, ...data } = event.data;
-        if (data.outcome === "failed") return this.#failed(effect, data.error ?? { name: "Error", message: "failed" });
-        return [{ kind: "delivered", effectId, data }];
-      }
-      default:
-        throw new RangeError(`a ${event.kind} record is none of an effect`);
-    }
-  }
-
-  #playedBack(effect: OpenEffect, result: Json): Json {
-    const definition = this.#host.effect(effect.type, this.#workflow);
-    return definition?.playedBack ? definition.playedBack(cloneJson(result), cloneJson(payloadOf(effect))) : result;
-  }
-
-  #failed(effect: OpenEffect, error: ErrorData): RecordDraft[] {
-    return this.#outcome(effect, { kind: "failed", error, retryable: false });
-  }
-
-  #outcome(effect: OpenEffect, outcome: Outcome): RecordDraft[] {
-    return outcomeDrafts(this.#state, effect, outcome, { policy: defaultPolicy, onUncertain: "fail" }, this.#now, 0);
+    this.#append(playedDrafts(this.#stand, effect, event));
   }
 
   /** Calls a handler instead of playing back. It has one attempt. */
@@ -460,12 +322,14 @@ export class Player {
     const { budgets: _, ...state } = this.#state;
     const made = await execute(given as EffectDefinition, effect, state, this.#host).outcome;
     const outcome: Outcome =
-      made.kind === "completed" ? { ...made, result: this.#offloadedResult(made.result, defined?.keepsShape) } : made;
+      made.kind === "completed"
+        ? { ...made, result: offloadedResult(made.result, defined?.keepsShape, this.#host.limits.offloadBytes) }
+        : made;
     if (recorded?.end) this.#at = Math.max(this.#at, recorded.end.seq);
     if (outcome.kind === "waiting") {
       // What was awaited then is awaited now: the answer is played back.
       played.done = (recorded?.events.findLastIndex(({ kind }) => kind === "parked") ?? -1) + 1;
-      return this.#append(this.#outcome(effect, outcome));
+      return this.#append(outcomeOf(this.#stand, effect, outcome));
     }
     const error =
       "error" in outcome && outcome.error ? outcome.error : { name: "Error", message: "it is not known what happened" };
@@ -478,7 +342,7 @@ export class Player {
     const drafts: RecordDraft[] =
       outcome.kind === "completed"
         ? [{ kind: "effect_completed", effectId: effect.id, data: { result: outcome.result } }]
-        : this.#failed(effect, error);
+        : failedDrafts(this.#stand, effect, error);
     this.#append(drafts);
   }
 
@@ -529,7 +393,7 @@ export class Player {
     const open = [...this.#state.open.values()].find(executes);
     if (open && this.#played.get(open.id)?.recorded?.isOpen) return false;
     const error = { name: "Error", message: "the run was cancelled" };
-    if (open) this.#append(this.#failed(open, error));
+    if (open) this.#append(failedDrafts(this.#stand, open, error));
     else if (this.#takesOn()) this.#append(dueDrafts(this.#state, this.#now, undefined, undefined, this.#workflow.onCancel));
     else return false;
     return true;
@@ -538,24 +402,15 @@ export class Player {
   #undo(): void {
     const entry = this.#state.undoable?.at(-1);
     if (!entry) return this.#append(dueDrafts(this.#state, this.#now));
-    const { type } = entry;
-    let request: Parameters<typeof undoDrafts>[1];
-    try {
-      const undo = this.#host.effect(type, this.#workflow)?.undo;
-      if (!undo) throw new Error(`effect "${type}" does not say any more how it is undone`);
-      request = undo({ payload: cloneJson(entry.payload), result: cloneJson(entry.result) });
-      if (typeof request?.type !== "string") throw new Error(`the undo of effect "${type}" did not return an effect`);
-    } catch (error) {
-      request = { error: errorData(error) };
-    }
+    const request = undoOf(entry, this.#host.effect(entry.type, this.#workflow));
     const { vars, step } = this.#state;
-    this.#append(undoDrafts(entry, request, { ...this.#place(entry.node, step), places: new Map(), vars }));
+    this.#append(undoDrafts(entry, request, { ...placeOf(this.#stand, entry.node, step), places: new Map(), vars }));
   }
 
   // ---- The whole ---------------------------------------------------------------------------------------------------
 
   #compareWhole(end: ReplayEnd): void {
-    this.#comparePaths(end);
+    for (const difference of pathDifferences(this.#recording, this.#path, this.#steps, end)) this.#differ(difference);
     if (end !== "unrecorded" && end !== "maxSteps") {
       const left = new Set([...this.#effectsLeft.values()].flat());
       for (const effect of this.#recording.effects) {
@@ -566,21 +421,6 @@ export class Player {
     }
     const [recorded, replayed] = [endOf(this.#recording.state), endOf(this.#state)];
     if (end === "ended" && !equalJson(recorded, replayed)) this.#differ({ kind: "output", recorded, replayed });
-  }
-
-  #comparePaths(end: ReplayEnd): void {
-    const { steps } = this.#recording;
-    const names = steps.map(({ node }) => node);
-    for (const { before, after } of edits(names, this.#path)) {
-      // Where a replay has stopped, nothing is known of what comes after.
-      if (after === undefined && (end === "unrecorded" || end === "maxSteps")) continue;
-      this.#differ({
-        kind: "node",
-        step: (after === undefined ? steps[before as number]?.step : this.#steps[after]) as number,
-        ...(before === undefined ? {} : { recorded: names[before] as string }),
-        ...(after === undefined ? {} : { replayed: this.#path[after] as string }),
-      });
-    }
   }
 }
 

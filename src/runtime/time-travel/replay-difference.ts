@@ -1,9 +1,11 @@
 /** What a replay tells: how what came out now is compared with what is recorded. */
 import { equalJson, type Json, type JsonObject } from "../../kernel/json.ts";
-import type { Patch } from "../../kernel/patch.ts";
-import type { Intent, LedgerRecord, RecordDraft } from "../../kernel/record.ts";
+import type { LedgerRecord, RecordDraft, Intent } from "../../kernel/record.ts";
 import { isEnded, type RunState, statusOf } from "../../kernel/run.ts";
-import { plainError, type RecordedStep } from "./recording.ts";
+import { edits } from "./edits.ts";
+import { plainError, type RecordedStep, type Recording } from "./recording.ts";
+import type { ReplayEnd } from "./replay.ts";
+import type { Patch } from "../../kernel/patch.ts";
 
 /** `step` is the number of the node's execution. */
 export type ReplayDifference =
@@ -80,4 +82,27 @@ export function endOf(state: RunState): JsonObject {
   const status = statusOf(state);
   if (!isEnded(state)) return { status };
   return defined({ status, output: state.output, error: state.error && plainError(state.error) });
+}
+
+/** Nodes that ran in one of the two alone, or others in their place. @param stepsOf The steps of the replay's path. */
+export function pathDifferences(
+  recording: Recording,
+  path: readonly string[],
+  stepsOf: readonly number[],
+  end: ReplayEnd,
+): ReplayDifference[] {
+  const found: ReplayDifference[] = [];
+  const { steps } = recording;
+  const names = steps.map(({ node }) => node);
+  for (const { before, after } of edits(names, path)) {
+    // Where a replay has stopped, nothing is known of what comes after.
+    if (after === undefined && (end === "unrecorded" || end === "maxSteps")) continue;
+    found.push({
+      kind: "node",
+      step: (after === undefined ? steps[before as number]?.step : stepsOf[after]) as number,
+      ...(before === undefined ? {} : { recorded: names[before] as string }),
+      ...(after === undefined ? {} : { replayed: path[after] as string }),
+    });
+  }
+  return found;
 }
