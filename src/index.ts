@@ -5,38 +5,20 @@ export { defineWorkflow, node, type } from "./kernel/workflow.ts";
 export type { Edge, Migration, NodeContext, NodeHandler, NodeObject, Workflow, WorkflowOptions } from "./kernel/workflow.ts";
 
 // Plans
+export { all, any, type AllOptions, type Settled } from "./kernel/group-plans.ts";
+export { complete, fail, goto } from "./kernel/plan.ts";
+export { fanOut, join, subworkflow, type FanOut, type FannedOut, type Joined, type QueueOptions } from "./kernel/child-plans.ts";
 export {
-  all,
-  any,
   askUser,
-  complete,
-  fail,
-  fanOut,
-  goto,
-  join,
   sleep,
-  subworkflow,
   waitEvent,
   waitUntil,
-} from "./kernel/plan.ts";
-export type {
-  AllOptions,
-  AwaitedEvent,
-  Duration,
-  Effect,
-  Failure,
-  FanOut,
-  FannedOut,
-  Joined,
-  PlanOptions,
-  Question,
-  QueueOptions,
-  Ready,
-  Settled,
-  ShownError,
-  StepPlan,
-  WaitPlanOptions,
-} from "./kernel/plan.ts";
+  type AwaitedEvent,
+  type Duration,
+  type Question,
+  type Ready,
+} from "./kernel/wait-plans.ts";
+export type { Effect, Failure, PlanOptions, ShownError, StepPlan, WaitPlanOptions } from "./kernel/plan.ts";
 // EmptyOutput and Write have no use of their own: the declarations of whoever exports a workflow or a plan name them.
 export type { EffectRequest, EmptyOutput, Plan, Requested, Write } from "./kernel/typing.ts";
 

@@ -3,7 +3,8 @@ import { type AnswerSchema, jsonSchemaOf, type SchemaResult } from "./answer-sch
 import { AbstractRuntimeError, checkOptions } from "./errors.ts";
 import { nearest } from "./nearest.ts";
 import type { Json } from "./json.ts";
-import { isoText, type Ready, timeoutMember } from "./plan.ts";
+import { isoText, timeoutMember } from "./plan.ts";
+import type { Ready } from "./wait-plans.ts";
 import type { WaitReason } from "./run.ts";
 import type { Answer, Anything } from "./typing.ts";
 

@@ -6,7 +6,7 @@ import { nearest } from "../kernel/nearest.ts";
 import { defaultLimits, type Limits } from "../kernel/execute.ts";
 import type { Instrument } from "../kernel/instrument.ts";
 import { readMoment } from "../kernel/moment.ts";
-import type { QueueOptions } from "../kernel/plan.ts";
+import type { QueueOptions } from "../kernel/child-plans.ts";
 import type { BlobStore } from "../kernel/artifact-row.ts";
 import type { QueueLimits } from "../kernel/transition.ts";
 import type { Spend } from "../kernel/spend.ts";

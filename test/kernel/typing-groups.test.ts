@@ -2,7 +2,10 @@
 import { describe, expect, expectTypeOf, test } from "vitest";
 import { z } from "zod";
 import { defineEffect } from "../../src/kernel/effect.ts";
-import { all, askUser, complete, fanOut, join, type ShownError, subworkflow } from "../../src/kernel/plan.ts";
+import { all } from "../../src/kernel/group-plans.ts";
+import { complete, type ShownError } from "../../src/kernel/plan.ts";
+import { fanOut, join, subworkflow } from "../../src/kernel/child-plans.ts";
+import { askUser } from "../../src/kernel/wait-plans.ts";
 import { defineWorkflow, type } from "../../src/kernel/workflow.ts";
 
 interface Receipt {

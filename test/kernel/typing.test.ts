@@ -5,19 +5,10 @@ import { z } from "zod";
 import { defineEffect, definite, type EffectContext, permanent } from "../../src/kernel/effect.ts";
 import { type WaitRequest, wait } from "../../src/kernel/wait-request.ts";
 import type { Json } from "../../src/kernel/json.ts";
-import {
-  all,
-  any,
-  askUser,
-  complete,
-  fail,
-  goto,
-  type StepPlan,
-  sleep,
-  subworkflow,
-  waitEvent,
-  waitUntil,
-} from "../../src/kernel/plan.ts";
+import { all, any } from "../../src/kernel/group-plans.ts";
+import { complete, fail, goto, type StepPlan } from "../../src/kernel/plan.ts";
+import { subworkflow } from "../../src/kernel/child-plans.ts";
+import { askUser, sleep, waitEvent, waitUntil } from "../../src/kernel/wait-plans.ts";
 import type { EffectRequest, Plan, Write } from "../../src/kernel/typing.ts";
 import { defineWorkflow, type NodeContext, node, type, type Workflow } from "../../src/kernel/workflow.ts";
 
