@@ -2,7 +2,7 @@
 import { askUser, createRuntime, defineEffect, defineWorkflow, type Runtime, type Store } from "abstractruntime";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { DatabaseSync } from "node:sqlite";
-import { restore } from "../src/kernel/fold.ts";
+import { restore } from "../src/kernel/restore.ts";
 import { compare, fileIn, type StoreName, warmUps } from "./compare.ts";
 import { atMost, type Figure, median, spreadOf } from "./figure.ts";
 import { newPlace, remove } from "./place.ts";

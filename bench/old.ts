@@ -1,6 +1,6 @@
 /** What an answer costs a run with 100,000 steps behind it, beside what it costs a new one. */
 import { askUser, createRuntime, defineEffect, defineWorkflow, type Runtime } from "abstractruntime";
-import { restore } from "../src/kernel/fold.ts";
+import { restore } from "../src/kernel/restore.ts";
 import { openStore } from "./compare.ts";
 import { atMost, type Figure, median, spreadOf } from "./figure.ts";
 import { newPlace, remove } from "./place.ts";

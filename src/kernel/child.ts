@@ -4,7 +4,7 @@ import { childId, childKey, memberId } from "./child-id.ts";
 import type { DriveHost } from "./drive-host.ts";
 import { AbstractRuntimeError, type ErrorCode, type ErrorData, errorData, isError } from "./errors.ts";
 import { isObject, type Json, type JsonObject } from "./json.ts";
-import { restoreRun } from "./fold.ts";
+import { restoreRun } from "./restore.ts";
 import type { QueueOptions } from "./child-plans.ts";
 import type { ParentLink, RecordDraft } from "./record.ts";
 import { isEnded, largestBatch, type OpenEffect, payloadOf, type RunState } from "./run.ts";

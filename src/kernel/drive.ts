@@ -14,7 +14,7 @@
 import type { DriveHost } from "./drive-host.ts";
 import { type AbstractRuntimeError, errorData, isError } from "./errors.ts";
 import { isPromise } from "./execute.ts";
-import { type Restored, restoreRun } from "./fold.ts";
+import { type Restored, restoreRun } from "./restore.ts";
 import { endingOf } from "./instrument.ts";
 import type { Json } from "./json.ts";
 import { migration } from "./migrate.ts";

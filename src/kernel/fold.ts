@@ -7,12 +7,11 @@
  * F2. A record's patch is applied first, then what its kind means.
  */
 import { childKey } from "./child-id.ts";
-import { AbstractRuntimeError, type ErrorData, isError } from "./errors.ts";
+import { AbstractRuntimeError, type ErrorData } from "./errors.ts";
 import type { Json, JsonObject } from "./json.ts";
-import { applyPatch, copiedLength, type Owned, type Patch, setAt } from "./patch.ts";
-import { decodeNext, type Intent, type LedgerRecord, type StoredRecord } from "./record.ts";
+import { applyPatch, type Owned, type Patch, setAt } from "./patch.ts";
+import type { Intent, LedgerRecord, StoredRecord } from "./record.ts";
 import {
-  decodeState,
   fromPlain,
   isEnded,
   isLeftBehind,
@@ -22,8 +21,7 @@ import {
   type RunState,
   type WaitAnswer,
 } from "./run.ts";
-import type { Loaded } from "./transition.ts";
-import type { Store } from "./store.ts";
+import type { Restored } from "./restore.ts";
 
 /**
  * What a sequence of folds shares. With `owned`, each container of the vars is copied once per sequence instead of once
@@ -64,41 +62,12 @@ export function fold(state: RunState | undefined, record: LedgerRecord, folding:
   }
 }
 
-/** A state as a driver goes on from it, with the sizes of what it stands in, in characters. */
-export interface Restored {
-  state: RunState;
-  /** The newest one. Size and ordinal are 0 where there is none. */
-  checkpoint: { size: number; ordinal: number };
-  /** Of the records behind it. */
-  tailSize: number;
-  /** At least the size of the vars. */
-  varsBound: number;
-}
-
-/** Rebuilds a run's state from what the store holds. @throws RECORD_CORRUPT, FORMAT_NEWER, RangeError for a bad checkpoint. */
-export function restore(runId: string, loaded: Pick<Loaded, "checkpoint" | "tail">): Restored {
-  let state = loaded.checkpoint ? decodeState(loaded.checkpoint.text) : undefined;
-  const checkpoint = { size: loaded.checkpoint?.text.length ?? 0, ordinal: loaded.checkpoint?.ordinal ?? 0 };
-  let tailSize = 0;
-  let varsBound = checkpoint.size;
-  const folding: Folding = { owned: new Set() };
-  for (const stored of loaded.tail) {
-    // As checkpoints, records are what was written, or the run does not go on with them.
-    const record = decodeNext(runId, (state?.seq ?? -1) + 1, state?.head ?? null, stored);
-    state = fold(state, record, folding);
-    tailSize += sizeOf(stored);
-    varsBound += sizeOf(stored) + copiedLength(stored.body ?? "");
-  }
-  if (!state) throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq: 0, problem: "it is missing" });
-  return { state, checkpoint, tailSize, varsBound };
-}
-
 /** A run of which there is nothing but its first record. */
 export function firstRestored(state: RunState, record: StoredRecord): Restored {
   return { state, checkpoint: { size: 0, ordinal: 0 }, tailSize: sizeOf(record), varsBound: sizeOf(record) };
 }
 
-function sizeOf({ header, body }: StoredRecord): number {
+export function sizeOf({ header, body }: StoredRecord): number {
   return header.length + (body?.length ?? 0);
 }
 
@@ -108,28 +77,6 @@ function mayFollowFailure({ status }: RunState, { kind, data }: LedgerRecord): b
     status === "failed" &&
     ((kind === "control" && data.action === "retry") || (kind === "delivered" && data.outcome === "ignored"))
   );
-}
-
-/** As `restore`, from the ledger alone where the checkpoint is bad, which `isBad` is told. @throws RECORD_CORRUPT, FORMAT_NEWER */
-export async function restoreRun(
-  store: Pick<Store, "records" | "checkpoints">,
-  loaded: Loaded,
-  at = loaded.row.seq,
-  isBad?: (error: unknown) => void,
-): Promise<Restored> {
-  const { runId } = loaded.row;
-  try {
-    return restore(runId, loaded);
-  } catch (error) {
-    if (!loaded.checkpoint || isError(error, "FORMAT_NEWER")) throw error;
-    isBad?.(error);
-    const { archivedBefore: first = 0 } = loaded;
-    const base = first > 0 ? (await store.checkpoints(runId)).find(({ seq }) => seq === first - 1) : undefined;
-    return restore(runId, {
-      ...(base ? { checkpoint: base } : {}),
-      tail: at < first ? [] : await store.records(runId, first, at + 1 - first),
-    });
-  }
 }
 
 function begin(record: LedgerRecord & { kind: "run_started" }): RunState {

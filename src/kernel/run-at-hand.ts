@@ -6,7 +6,7 @@ import { awaitingChildren, givenUp, startsChildren } from "./child.ts";
 import type { DriveHost } from "./drive-host.ts";
 import { AbstractRuntimeError } from "./errors.ts";
 import { Executions } from "./executions.ts";
-import type { Restored } from "./fold.ts";
+import type { Restored } from "./restore.ts";
 import { Inbox } from "./inbox.ts";
 import { DriveTrace } from "./instrument.ts";
 import { Needs } from "./needs.ts";

@@ -9,7 +9,8 @@
 import { artifactIdsIn, mayRefer } from "./artifact.ts";
 import type { DriveHost } from "./drive-host.ts";
 import { AbstractRuntimeError, errorData } from "./errors.ts";
-import { fold, type Restored } from "./fold.ts";
+import { fold } from "./fold.ts";
+import type { Restored } from "./restore.ts";
 import { encodeRecord, type LedgerRecord, type RecordDraft, type StoredRecord } from "./record.ts";
 import { endMessage } from "./child.ts";
 import { encodeState, indexedOf, isEnded, openWait, type OpenWait, rowOf, type RunState, type WaitState } from "./run.ts";

@@ -12,7 +12,7 @@ import { beginRestored, type Begun } from "../kernel/begin.ts";
 import { endMessage } from "../kernel/child.ts";
 import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
 import { defaultLimits } from "../kernel/execute.ts";
-import { restoreRun } from "../kernel/fold.ts";
+import { restoreRun } from "../kernel/restore.ts";
 import type { JsonObject } from "../kernel/json.ts";
 import type { ArtifactKeeper } from "../kernel/artifact.ts";
 import { decodeRecord, type Origin, type ParentLink, sha256 } from "../kernel/record.ts";

@@ -1,6 +1,6 @@
 /** What the files of an imported run held, from the artifacts that its first record names. */
 import type { Artifacts } from "../artifacts/artifacts.ts";
-import { restoreRun } from "../kernel/fold.ts";
+import { restoreRun } from "../kernel/restore.ts";
 import type { Origin } from "../kernel/record.ts";
 import type { Store } from "../kernel/store.ts";
 import { type PythonLedger, readLedger } from "./ledger-file.ts";

@@ -2,7 +2,7 @@
  * States of large runs that were parked here, for when they go on: a conversation is not read and folded anew for each of its
  * messages. Bounded, and nothing depends on it: a run that went on elsewhere meanwhile has another head, and is loaded.
  */
-import type { Restored } from "../kernel/fold.ts";
+import type { Restored } from "../kernel/restore.ts";
 import type { RunState } from "../kernel/run.ts";
 
 /** What is smaller is loaded as fast as it is looked up. */

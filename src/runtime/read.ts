@@ -1,6 +1,6 @@
 /** Runs as the store has them. */
 import { AbstractRuntimeError } from "../kernel/errors.ts";
-import { restoreRun } from "../kernel/fold.ts";
+import { restoreRun } from "../kernel/restore.ts";
 import type { Json } from "../kernel/json.ts";
 import type { RunState } from "../kernel/run.ts";
 import { checkRunId } from "../kernel/run-id.ts";

@@ -1,6 +1,7 @@
 // The fold: what each record makes of a state, and what it refuses.
 import { expect, test } from "vitest";
-import { fold, restore } from "../../src/kernel/fold.ts";
+import { fold } from "../../src/kernel/fold.ts";
+import { restore } from "../../src/kernel/restore.ts";
 import { encodeRecord, type LedgerRecord, type RecordDraft, type StoredRecord } from "../../src/kernel/record.ts";
 import { encodeState, payloadOf, openWaits, type RunState, statusOf, wakeAtOf } from "../../src/kernel/run.ts";
 

@@ -3,7 +3,7 @@
  * fold (L1): a `run.json` that cannot be read is made again from the ledger.
  */
 import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
-import { restore } from "../../kernel/fold.ts";
+import { restore } from "../../kernel/restore.ts";
 import { isObject, type JsonObject, parseJson } from "../../kernel/json.ts";
 import { openWaits, type RunRow, rowOf, type RunState } from "../../kernel/run.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
