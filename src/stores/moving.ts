@@ -65,11 +65,14 @@ export function checkAdoption(
   const { runId } = copy.row;
   const moving = present?.moving;
   const hasLeft = moving?.phase === "left";
-  if (present && !hasLeft && (moving?.token !== token || moving.phase !== "arriving"))
-    throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a ledger of its own in this store" });
+  if (present && !hasLeft && (moving?.token !== token || moving.phase !== "arriving")) throw existsHere(runId);
   if (present && hasLeft && isFromBefore(copy, present))
     throw new AbstractRuntimeError("RUN_MOVED", { runId, to: moving.to, phase: "left" });
   if (tombstone && isFromBefore(copy, { epoch: 0, ...tombstone })) throw purgedError(tombstone);
+}
+
+export function existsHere(runId: string): AbstractRuntimeError<"RUN_EXISTS"> {
+  return new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a ledger of its own in this store" });
 }
 
 /** @param next Seq of the record that is to come. @param last That of the last one of its run. @throws CONFLICT */

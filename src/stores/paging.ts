@@ -35,6 +35,17 @@ export function comparePlaces(a: Place, b: Place, order: Order): number {
   return isDescending(order) ? -ascending : ascending;
 }
 
+/** As many as fit of what was found, which is one more where there are more; then `next` is the cursor of the next page. */
+export function pageOf<Found>(
+  found: readonly Found[],
+  limit: number,
+  cursorOf: (last: Found) => string,
+): { page: readonly Found[]; next?: string } {
+  const page = found.slice(0, limit);
+  const last = page.at(-1);
+  return { page, ...(found.length > limit && last !== undefined ? { next: cursorOf(last) } : {}) };
+}
+
 /** @param store Names the contents: numbers of another store mean other runs. */
 export function cursorAt({ at, run }: Place, order: Order, store: string): string {
   return Buffer.from(JSON.stringify([store, order, at, run])).toString("base64url");

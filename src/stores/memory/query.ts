@@ -1,7 +1,7 @@
 /** Lists of runs and counts of them. */
 import type { CountBy, ListedRun, RunCount, RunPage, RunQuery } from "../../kernel/query.ts";
 import type { Moving } from "../../kernel/moving.ts";
-import { comparePlaces, cursorAt, type Order, pageSize, type Place, placeOf, sortedCounts } from "../paging.ts";
+import { comparePlaces, cursorAt, type Order, pageSize, type Place, placeOf, sortedCounts, pageOf } from "../paging.ts";
 import { type Contents, copyRow, type Run } from "./contents.ts";
 
 export function queryRuns(contents: Contents, query: RunQuery): RunPage {
@@ -14,12 +14,8 @@ export function queryRuns(contents: Contents, query: RunQuery): RunPage {
       return place && follows(place) && matches(run, query) ? [{ run, place }] : [];
     })
     .sort((a, b) => comparePlaces(a.place, b.place, order));
-  const page = found.slice(0, pageSize(query.limit));
-  const last = page.at(-1);
-  return {
-    runs: page.map(({ run }) => listed(run)),
-    ...(last && found.length > page.length ? { next: cursorAt(last.place, order, String(contents.id)) } : {}),
-  };
+  const { page, ...next } = pageOf(found, pageSize(query.limit), ({ place }) => cursorAt(place, order, String(contents.id)));
+  return { runs: page.map(({ run }) => listed(run)), ...next };
 }
 
 export function countRuns(contents: Contents, query: RunQuery, by?: CountBy): RunCount[] {

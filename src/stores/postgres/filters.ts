@@ -1,6 +1,7 @@
 /** What each filter of a query means in SQL: a condition on a row of `runs`, called `r`. Which index finds the runs is for the planner. */
 import type { RunQuery } from "../../kernel/query.ts";
 import { arrayOf, encode } from "./encode.ts";
+import { behind } from "../prefix.ts";
 
 /** Conditions, and the values that stand in them. */
 export class Filter {
@@ -65,7 +66,7 @@ export function filterOf(query: RunQuery): Filter {
   if (ofWait !== "") filter.is(`EXISTS (SELECT FROM ~waits w WHERE w.run = r.run${ofWait})`);
   if (idPrefix) {
     filter.is(`r.run_id >= ${filter.value(idPrefix)}`);
-    const end = behind(idPrefix);
+    const end = behind(encode(idPrefix));
     if (end !== undefined) filter.is(`r.run_id < ${filter.value(end)}`);
   }
   filter.equal("r.status", query.status);
@@ -83,14 +84,4 @@ export function filterOf(query: RunQuery): Filter {
   if (query.dueAfter !== undefined || query.dueBefore !== undefined) filter.is("r.worker_id IS NULL AND r.wake_at IS NOT NULL");
   if (query.blocked !== undefined) filter.is(query.blocked ? "r.blocked IS NOT NULL" : "r.blocked IS NULL");
   return filter;
-}
-
-/** The least text behind all that begin with a prefix, in the order of code points; undefined when there is none. */
-function behind(prefix: string): string | undefined {
-  const points = [...encode(prefix)].map((character) => character.codePointAt(0) as number);
-  while (points.at(-1) === 0x10ffff) points.pop();
-  const last = points.pop();
-  if (last === undefined) return undefined;
-  // What stands between is no character.
-  return String.fromCodePoint(...points, last + 1 === 0xd800 ? 0xe000 : last + 1);
 }

@@ -17,6 +17,7 @@ import {
   phasesOf,
   type Refusal,
   withoutParent,
+  existsHere,
 } from "../moving.ts";
 import { lastSeq, laneOf } from "./calls.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
@@ -248,10 +249,6 @@ export class Moves {
   #rows<T = Record<string, unknown>>(sql: string, values: readonly unknown[]): Promise<T[]> {
     return this.#statements.rows<T>(this.#client, sql, values);
   }
-}
-
-function existsHere(runId: string): AbstractRuntimeError<"RUN_EXISTS"> {
-  return new AbstractRuntimeError("RUN_EXISTS", { runId, problem: "a ledger of its own in this store" });
 }
 
 export async function movesUnderWay(statements: Statements, client: PostgresClient): Promise<MoveUnderWay[]> {

@@ -11,6 +11,7 @@ import {
   type Place,
   placeOf,
   sortedCounts,
+  pageOf,
 } from "../paging.ts";
 import { waitOf, listedRun } from "../table-row.ts";
 import type { PostgresClient, Statements } from "./connection.ts";
@@ -61,12 +62,8 @@ export async function queryRuns(statements: Statements, client: PostgresClient, 
   });
   const rows = await statements.rows<Row>(client, parts.join(" UNION ALL "), filter.values, true);
   if (parts.length > 1) rows.sort((a, b) => comparePlaces(a, b, order));
-  const page = rows.slice(0, limit);
-  const last = page.at(-1);
-  return {
-    runs: await listedRuns(statements, client, page),
-    ...(rows.length > limit && last ? { next: cursorAt(last, order, contents) } : {}),
-  };
+  const { page, ...next } = pageOf(rows, limit, (last) => cursorAt(last, order, contents));
+  return { runs: await listedRuns(statements, client, page), ...next };
 }
 
 const grouped: Record<CountBy, { value: string; join?: string }> = {
@@ -112,12 +109,8 @@ export async function listeners(
   const sql = `SELECT r.run, r.run_id FROM ~waits w JOIN ~runs r ON r.run = w.run ${filter.where()}
     GROUP BY r.run, r.run_id ORDER BY r.run LIMIT ${most + 1}`;
   const rows = await statements.rows<{ run: number; run_id: string }>(client, sql, filter.values, true);
-  const page = rows.slice(0, most);
-  const last = page.at(-1)?.run;
-  return {
-    runIds: page.map((row) => row.run_id),
-    ...(rows.length > most && last !== undefined ? { next: cursorAt({ at: last, run: last }, "oldest", contents) } : {}),
-  };
+  const { page, ...next } = pageOf(rows, most, ({ run }) => cursorAt({ at: run, run }, "oldest", contents));
+  return { runIds: page.map((row) => row.run_id), ...next };
 }
 
 /** The waits of a whole page are read together. */

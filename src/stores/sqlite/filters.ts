@@ -5,6 +5,7 @@
 import type { RunQuery } from "../../kernel/query.ts";
 import { type Order, isByCreation } from "../paging.ts";
 import { scalarText } from "./indexed.ts";
+import { behind } from "../prefix.ts";
 
 export type Value = string | number;
 
@@ -168,14 +169,4 @@ function between(column: string, from: Value | undefined, to: Value | undefined)
   const [least, below] = [from === undefined ? [] : [from], to === undefined ? [] : [to]];
   const sql = [...least.map(() => `${column} >= ?`), ...below.map(() => `${column} < ?`)].join(" AND ");
   return { sql, values: [...least, ...below] };
-}
-
-/** The least text behind all that begin with a prefix, in SQLite's order, which is that of code points; undefined when there is none. */
-function behind(prefix: string): string | undefined {
-  const points = [...prefix].map((character) => character.codePointAt(0) as number);
-  while (points.at(-1) === 0x10ffff) points.pop();
-  const last = points.pop();
-  if (last === undefined) return undefined;
-  // What stands between is no character.
-  return String.fromCodePoint(...points, last + 1 === 0xd800 ? 0xe000 : last + 1);
 }

@@ -22,6 +22,7 @@ import {
   type Place,
   placeOf,
   sortedCounts,
+  pageOf,
 } from "../paging.ts";
 import { type Condition, type Filter, filtersOf, type Source, sourcesOf, type Value } from "./filters.ts";
 import { listedRun, waitOf } from "../table-row.ts";
@@ -50,12 +51,8 @@ export function queryRuns(reader: Reader, query: RunQuery): RunPage {
   // At one moment: a run that is handed back in between would be missed by both of the indexes that it may stand in.
   return reader.atOnce(() => {
     const rows = find(reader, { filters: filtersOf(query), order, behind, limit: limit + 1 });
-    const page = rows.slice(0, limit);
-    const last = page.at(-1);
-    return {
-      runs: listedRuns(reader, page),
-      ...(rows.length > limit && last ? { next: cursorAt(last, order, reader.contentsId()) } : {}),
-    };
+    const { page, ...next } = pageOf(rows, limit, (last) => cursorAt(last, order, reader.contentsId()));
+    return { runs: listedRuns(reader, page), ...next };
   });
 }
 
@@ -87,14 +84,10 @@ export function listeners(
        GROUP BY waits.run ORDER BY waits.run LIMIT ?`,
     )
     .all(key, behind?.run ?? 0, workflowId ?? null, most + 1);
-  const page = rows.slice(0, most);
-  const last = page.at(-1)?.run as number | undefined;
-  return {
-    runIds: page.map((row) => row.run_id as string),
-    ...(rows.length > most && last !== undefined
-      ? { next: cursorAt({ at: last, run: last }, "oldest", reader.contentsId()) }
-      : {}),
-  };
+  const cursorOf = ({ run }: { run?: unknown }): string =>
+    cursorAt({ at: run as number, run: run as number }, "oldest", reader.contentsId());
+  const { page, ...next } = pageOf(rows, most, cursorOf);
+  return { runIds: page.map((row) => row.run_id as string), ...next };
 }
 
 // ---- Which index ---------------------------------------------------------------------------------------------------
