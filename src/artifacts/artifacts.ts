@@ -32,7 +32,7 @@ import { type Swept, sweep } from "./sweep.ts";
 /** How long what was put is kept for something to refer to it. */
 export const pinMs = 24 * 60 * 60 * 1_000;
 
-export interface ArtifactsHost {
+interface ArtifactsHost {
   readonly store: Store;
   readonly blobs: BlobStore;
   readonly ids: Ids;

@@ -9,7 +9,7 @@ import { problemOf, tell } from "./problem.ts";
 import { questionsOf } from "./question.ts";
 import type { WorkflowFile } from "./workflow-file.ts";
 
-export interface DriveOptions {
+interface DriveOptions {
   /** Stay until the run ends, whatever it waits for. */
   wait?: boolean;
   /** Ask the person here when it waits for one. */

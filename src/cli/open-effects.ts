@@ -27,7 +27,7 @@ export interface OpenEffect extends Intent {
   was?: Phase;
 }
 
-export interface LeftToUndo {
+interface LeftToUndo {
   effectId: string;
   type: string;
   node: string;

@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import { nearest, type Store } from "../index.ts";
 import { wrongUse } from "./problem.ts";
 
-export type StorePlace = { kind: "sqlite" | "files"; path: string } | { kind: "postgres"; url: string };
+type StorePlace = { kind: "sqlite" | "files"; path: string } | { kind: "postgres"; url: string };
 
 const forms: Record<string, string> = { sqlite: "sqlite:PATH", files: "files:DIR", postgres: "postgres://USER@HOST/DATABASE" };
 const kinds = Object.keys(forms);

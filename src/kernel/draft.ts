@@ -18,7 +18,7 @@ export interface Finalised<T> {
   places: ReadonlyMap<object, string>;
 }
 
-export interface VarsDraft {
+interface VarsDraft {
   /** The draft: change it in place, or replace it as a whole. */
   vars: JsonObject;
   /** Ends the draft and every draft within it. @throws NOT_JSON, JSON_TOO_DEEP: what it holds cannot be stored. */

@@ -7,7 +7,7 @@ import { isLeftBehind, isWindingUp, type OpenEffect, payloadOf, type RunState, w
 import { isDecided, notBegun } from "./step.ts";
 import type { Blocked } from "./transition.ts";
 
-export interface DueEffects {
+interface DueEffects {
   effects: OpenEffect[];
   /** Whether the handler of one of them may touch the world. */
   areExternal: boolean;

@@ -15,7 +15,7 @@ export interface Offloaded<T> {
 }
 
 export const textType = "text/plain; charset=utf-8";
-export const jsonType = "application/json";
+const jsonType = "application/json";
 
 /** What a look at a value has found. */
 export interface Look {

@@ -70,7 +70,7 @@ export type Completable<Output> = [Output] extends [null]
 export type JsonCheck<T, Path extends string> = [NotJson<T, Path>] extends [never] ? unknown : { error: NotJson<T, Path> };
 
 /** A sentence for each part of `T` that is not JSON; never when all of it is. */
-export type NotJson<T, Path extends string> = [T] extends [JsonLike | undefined] ? never : JsonProblem<T, Path>;
+type NotJson<T, Path extends string> = [T] extends [JsonLike | undefined] ? never : JsonProblem<T, Path>;
 
 /** What toJson takes, as a type. Interfaces have no index signature and never fit it; `JsonProblem` looks into those. */
 type JsonLike = string | number | boolean | null | readonly JsonLike[] | { readonly [key: string]: JsonLike | undefined };

@@ -20,7 +20,7 @@ export interface WaitRequest<Result = Anything> extends WaitData {
 }
 
 /** A wait as data: `until` is ISO text in UTC, `schema` is JSON Schema. */
-export interface WaitData {
+interface WaitData {
   readonly reason: WaitReason;
   readonly waitKey?: string;
   readonly until?: string;

@@ -3,7 +3,7 @@ import { computeRecordHash } from "./chain.ts";
 import { ledgerText, type PythonLedger } from "./ledger-file.ts";
 import type { PythonJson, PythonObject } from "./text.ts";
 
-export interface Continued {
+interface Continued {
   text: string;
   /** Hash of the last record; null without one. */
   head: PythonJson;

@@ -14,7 +14,7 @@ import type { PythonObject } from "./text.ts";
 import { pythonTime } from "./time.ts";
 
 /** A record that has no place in a chain yet. */
-export type Unchained = Omit<PythonRecord, "prev_hash" | "record_hash" | "signature">;
+type Unchained = Omit<PythonRecord, "prev_hash" | "record_hash" | "signature">;
 
 /** What the two lines of an attempt have in common. */
 type Attempt = Omit<Unchained, "status" | "result" | "error" | "ended_at">;

@@ -36,7 +36,7 @@ export function snapshotOfTag(runId: string): string {
   return `run:${runId}`;
 }
 
-export interface SnapshotImport {
+interface SnapshotImport {
   store: Store;
   found: PythonDirectory;
   version: string;

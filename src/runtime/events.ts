@@ -26,7 +26,7 @@ export interface RuntimeProblem {
   runId?: string;
 }
 
-export type Listener<Name extends keyof RuntimeEvents> = (event: RuntimeEvents[Name]) => void;
+type Listener<Name extends keyof RuntimeEvents> = (event: RuntimeEvents[Name]) => void;
 
 export class Events {
   readonly #log: Logger;

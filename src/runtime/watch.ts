@@ -49,7 +49,7 @@ export type WatchItem =
     };
 
 /** What a reader uses of its runtime. */
-export interface WatchHost {
+interface WatchHost {
   readonly store: Store;
   readonly clock: Clock;
   readonly streams: LiveStreams;

@@ -4,7 +4,7 @@
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
 
-export const signatureHeaders = ["webhook-id", "webhook-timestamp", "webhook-signature"] as const;
+const signatureHeaders = ["webhook-id", "webhook-timestamp", "webhook-signature"] as const;
 
 /** How far the clocks of two sides may be apart, and how late a signed request still counts. */
 const toleranceMs = 5 * 60_000;

@@ -5,7 +5,7 @@
 import { AbstractRuntimeError, definite, isError, permanent } from "../../index.ts";
 import type { Secrets } from "./secrets.ts";
 
-export interface CallDetails {
+interface CallDetails {
   model: string;
   /** Never to stand in a text. */
   secrets: Secrets;

@@ -10,7 +10,7 @@ import type { Elicitation, ElicitationAnswer, Told } from "./questions.ts";
 import { within } from "../within.ts";
 
 /** A call under way. */
-export interface OpenCall {
+interface OpenCall {
   readonly controller: AbortController;
   /** Answers that the server has not asked for yet in this call. */
   readonly told: Told[];

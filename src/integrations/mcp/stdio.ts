@@ -6,7 +6,7 @@ import type { Secrets } from "./secrets.ts";
 import type { StdioServerOptions } from "./server-options.ts";
 import { largestMessage } from "./limits.ts";
 
-export interface Started {
+interface Started {
   transport: StdioClientTransport;
   /** What it wrote to its standard error last, for errors. */
   lastWords(): string;

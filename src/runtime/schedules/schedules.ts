@@ -14,7 +14,7 @@ import { nextMoment } from "./moments.ts";
 import { type ScheduleSpec, type ScheduleVars, scheduleWorkflow, scheduleWorkflowId, varsAt } from "./workflow.ts";
 
 /** What schedules need of the runtime they belong to. */
-export interface ScheduleHost {
+interface ScheduleHost {
   readonly store: Store;
   /** Now, by the store's clock. */
   now(): number;

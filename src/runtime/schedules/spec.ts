@@ -28,7 +28,7 @@ export type ScheduleOptions<Input = Anything> = ScheduleTiming & {
   budget?: Spend;
 } & ScheduledVars<NoInfer<Input>>;
 
-export type ScheduleTiming =
+type ScheduleTiming =
   | {
       /** Five fields, or six with seconds first, as croner reads them. */
       cron: string;
@@ -43,7 +43,7 @@ export type ScheduleTiming =
       timezone?: undefined;
     };
 
-export type ScheduledVars<Input> =
+type ScheduledVars<Input> =
   | {
       /** What each run is started with. Default: `{}`. */
       vars?: Input;
@@ -56,7 +56,7 @@ export type ScheduledVars<Input> =
       vars?: Partial<Input>;
     };
 
-export const leastEveryMs = 1_000;
+const leastEveryMs = 1_000;
 const mostEveryMs = 10 * 365 * 86_400_000;
 const longestId = 120;
 

@@ -1,7 +1,7 @@
 /** Which elements of a list came, went, or took each other's place: as few as possible, by a longest common subsequence. */
 
 /** Indexes: of an element that is in one list and not in the other, or of two that stand in each other's place. */
-export interface Edit {
+interface Edit {
   before?: number;
   after?: number;
 }

@@ -51,7 +51,7 @@ export interface Forking {
   create(begun: Begun): Promise<boolean>;
 }
 
-export const forkOptions = ["atSeq", "vars", "open", "runId", "tags", "actorId"];
+const forkOptions = ["atSeq", "vars", "open", "runId", "tags", "actorId"];
 
 /** @param from What the fork is made of, where that is a snapshot: its code has to be here. */
 export async function forkRun(

@@ -67,7 +67,7 @@ export interface Replay {
 }
 
 /** What a replay needs of its runtime. */
-export interface Replaying {
+interface Replaying {
   readonly host: DriveHost;
   /** @throws WORKFLOW_UNKNOWN */
   unknown(workflowId: string): never;

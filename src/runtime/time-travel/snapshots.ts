@@ -26,7 +26,7 @@ export interface SnapshotOptions {
 }
 
 /** What snapshots need of their runtime. */
-export interface SnapshotHost {
+interface SnapshotHost {
   /** @throws RUNTIME_STOPPED */
   store(): Store;
   forking: Forking;

@@ -18,7 +18,7 @@ import { recordOf } from "./record-line.ts";
 import { type Reach, runFormat, type RunFiles } from "./run-files.ts";
 import { restoreLines } from "./tables.ts";
 
-export interface LoadedRun {
+interface LoadedRun {
   run: Run;
   /** Its files must be brought in line with it. */
   isChanged: boolean;

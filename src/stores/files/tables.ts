@@ -38,7 +38,7 @@ export class LoggedMap<V> extends Map<string, V> {
 }
 
 /** The tables among the members of an object. */
-export function tablesOf(owner: object): [name: string, table: LoggedMap<Json>][] {
+function tablesOf(owner: object): [name: string, table: LoggedMap<Json>][] {
   return Object.entries(owner).filter((entry): entry is [string, LoggedMap<Json>] => entry[1] instanceof LoggedMap);
 }
 

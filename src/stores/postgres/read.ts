@@ -21,7 +21,7 @@ export interface RunTableRow extends RunColumns {
 }
 
 /** A run, or why it cannot be read. */
-export type LoadedOrNot = { runId: string } & ({ loaded: Loaded } | { error: AbstractRuntimeError<"RECORD_CORRUPT"> });
+type LoadedOrNot = { runId: string } & ({ loaded: Loaded } | { error: AbstractRuntimeError<"RECORD_CORRUPT"> });
 
 interface Part {
   what: "run" | "checkpoint" | "record" | "mail";

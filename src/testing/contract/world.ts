@@ -185,7 +185,7 @@ export function goOn(note: Json = null): RecordDraft {
   return { kind: "step", data: { patch: [{ op: "add", path: "/note", value: note }], nextNode: "work" } };
 }
 
-export interface Parking {
+interface Parking {
   effectId?: string;
   waitKey: string;
   reason?: WaitReason;
