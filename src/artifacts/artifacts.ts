@@ -20,7 +20,7 @@ import {
   type PutOptions,
 } from "../kernel/artifact.ts";
 import type { Ids } from "../kernel/clock.ts";
-import { AbstractRuntimeError, checkOptions, isError } from "../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, isError, invalidOption } from "../kernel/errors.ts";
 import { type Json, toJson } from "../kernel/json.ts";
 import { checkRunId } from "../kernel/run-id.ts";
 import type { ArtifactRow, BlobStore } from "../kernel/artifact-row.ts";
@@ -82,8 +82,7 @@ export class Artifacts implements ArtifactAccess {
   }
 
   async storeText(text: string, options: PutOptions = {}): Promise<ArtifactMetadata> {
-    if (typeof text !== "string")
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: "text", problem: "text must be text" });
+    if (typeof text !== "string") throw invalidOption("text", "text must be text");
     return this.store(text, { contentType: "text/plain", ...options });
   }
 
@@ -153,7 +152,7 @@ export class Artifacts implements ArtifactAccess {
     checkOptions(options, ["limit", "tags"], "artifacts.listAll()");
     const { limit = 1_000, tags } = options;
     if (limit !== Number.POSITIVE_INFINITY && !(Number.isSafeInteger(limit) && limit >= 1))
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: "limit", problem: "limit is a whole number from 1" });
+      throw invalidOption("limit", "limit is a whole number from 1");
     return this.#list(tags ? { tags: checkTags(tags) } : {}, limit);
   }
 
@@ -280,7 +279,7 @@ function checkContentType(contentType: unknown): void {
   const isType = typeof contentType === "string" && contentType.length <= 255 && /^[\x20-\x7e]+$/.test(contentType);
   if (isType) return;
   const problem = "contentType is a media type such as image/png: up to 255 characters of ASCII";
-  throw new AbstractRuntimeError("INVALID_OPTION", { option: "contentType", problem });
+  throw invalidOption("contentType", problem);
 }
 
 export const mostTags = 64;
@@ -297,5 +296,5 @@ function checkTags(tags: Readonly<Record<string, string>> = {}): Record<string, 
   const entries = isPlain ? Object.entries(tags) : [];
   if (isPlain && entries.length <= mostTags && entries.every(isArtifactTag)) return { ...tags };
   const problem = `tags are up to ${mostTags} names of 1 to 200 characters with texts of up to 500`;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option: "tags", problem });
+  throw invalidOption("tags", problem);
 }

@@ -1,6 +1,6 @@
 /** What may be put, as chunks of bytes. */
 import type { ArtifactContent } from "../kernel/artifact.ts";
-import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { type AbstractRuntimeError, invalidOption } from "../kernel/errors.ts";
 
 const textType = "text/plain; charset=utf-8";
 const bytesType = "application/octet-stream";
@@ -48,5 +48,5 @@ function utf8(text: string): Uint8Array {
 }
 
 function invalid(problem: string): AbstractRuntimeError<"INVALID_OPTION"> {
-  return new AbstractRuntimeError("INVALID_OPTION", { option: "content", problem });
+  return invalidOption("content", problem);
 }

@@ -1,6 +1,6 @@
 /** The bytes of artifacts in a bucket of S3, or of anything that speaks its protocol. */
 import type { ListObjectsCommandOutput, S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
-import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, invalidOption } from "../kernel/errors.ts";
 import type { BlobStore } from "../kernel/artifact-row.ts";
 import { piecesOf } from "../stores/pieces.ts";
 
@@ -195,5 +195,5 @@ class S3Blobs implements BlobStore {
 }
 
 function refuse(option: string, problem: string): never {
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem });
+  throw invalidOption(option, problem);
 }

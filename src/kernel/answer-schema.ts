@@ -1,6 +1,6 @@
 /** What an answer must look like, as data: recorded with the wait, so that any process can check one. */
 import type { StandardJSONSchemaV1, StandardTypedV1 } from "@standard-schema/spec";
-import { AbstractRuntimeError } from "./errors.ts";
+import { invalidOption } from "./errors.ts";
 import { type Json, toJson } from "./json.ts";
 import type { Anything } from "./typing.ts";
 
@@ -24,10 +24,7 @@ export function jsonSchemaOf(schema: AnswerSchema | undefined): Json | undefined
   if (schema === undefined) return undefined;
   // Some libraries' schemas are functions.
   if ((typeof schema !== "object" && typeof schema !== "function") || schema === null) {
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "schema",
-      problem: "schema is a Standard Schema or a JSON Schema",
-    });
+    throw invalidOption("schema", "schema is a Standard Schema or a JSON Schema");
   }
   if (!("~standard" in schema)) return toJson(schema, "schema");
   if (!derived.has(schema)) derived.set(schema, derive(schema as Partial<StandardJSONSchemaV1>));

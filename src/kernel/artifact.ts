@@ -3,7 +3,7 @@
  * anywhere in vars, payloads and results. Whatever a record refers to is kept for as long as its run.
  */
 import type { ReadableStream } from "node:stream/web";
-import { AbstractRuntimeError } from "./errors.ts";
+import { invalidOption } from "./errors.ts";
 import { isObject, type Json } from "./json.ts";
 import type { Patch } from "./patch.ts";
 import type { ArtifactRow } from "./artifact-row.ts";
@@ -87,10 +87,7 @@ export function pythonTag(pythonId: string): string {
 /** @throws INVALID_OPTION when it is not a reference. */
 export function getArtifactId(ref: unknown): string {
   if (isArtifactRef(ref)) return ref.$artifact;
-  throw new AbstractRuntimeError("INVALID_OPTION", {
-    option: "artifact",
-    problem: "an artifact is named by a reference, { $artifact: id }, or by its id: 64 hex digits",
-  });
+  throw invalidOption("artifact", "an artifact is named by a reference, { $artifact: id }, or by its id: 64 hex digits");
 }
 
 /** @throws INVALID_OPTION */

@@ -2,7 +2,7 @@
 import { artifactIdsIn } from "./artifact.ts";
 import { budgetsOf, type ScopedBudget } from "./budget.ts";
 import type { Ids } from "./clock.ts";
-import { AbstractRuntimeError } from "./errors.ts";
+import { AbstractRuntimeError, invalidOption } from "./errors.ts";
 import { isPromise, issueTexts, type Limits } from "./execute.ts";
 import { fold } from "./fold.ts";
 import { isObject, type JsonObject, toJson } from "./json.ts";
@@ -48,11 +48,10 @@ export function beginRun(workflow: Workflow, options: BeginOptions, ids: Ids, li
     checkText(option, text);
   if (!Number.isInteger(priority) || Math.abs(priority) > highestPriority) {
     const problem = `priority is a whole number from -${highestPriority} to ${highestPriority}, not ${String(priority)}`;
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "priority", problem });
+    throw invalidOption("priority", problem);
   }
   checkTags(options.tags);
-  if (queueKey !== undefined && queue === undefined)
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "queueKey", problem: "queueKey is given and no queue" });
+  if (queueKey !== undefined && queue === undefined) throw invalidOption("queueKey", "queueKey is given and no queue");
   const given = options.vars === undefined ? {} : options.vars;
   const validated = workflow.varsSchema?.["~standard"].validate(given);
   const begin = (result: Awaited<NonNullable<typeof validated>> | undefined): Begun => {
@@ -73,10 +72,10 @@ const longestText = 500;
 /** Half of a surrogate pair is no character: a store keeps another text for it, under which the run would never be found. */
 function checkText(option: string, text: unknown): void {
   if (typeof text === "string" && text.length > longestText)
-    throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} is longer than ${longestText} characters` });
+    throw invalidOption(option, `${option} is longer than ${longestText} characters`);
   if (text === undefined || (typeof text === "string" && text.isWellFormed())) return;
   const problem = typeof text === "string" ? `${JSON.stringify(text)}, which has half of a surrogate pair` : `a ${typeof text}`;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} is ${problem}, not well-formed text` });
+  throw invalidOption(option, `${option} is ${problem}, not well-formed text`);
 }
 
 /** @throws INVALID_OPTION */
@@ -85,7 +84,7 @@ export function checkTags(tags: unknown, option = "tags"): void {
   const isTag = (tag: unknown): boolean => typeof tag === "string" && tag !== "" && tag.length <= 200 && tag.isWellFormed();
   if (Array.isArray(tags) && tags.length <= mostTags && tags.every(isTag)) return;
   const problem = `${option} is a list of up to ${mostTags} well-formed texts of 1 to 200 characters`;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem });
+  throw invalidOption(option, problem);
 }
 
 const mostTags = 64;

@@ -7,7 +7,7 @@ import type { ArtifactAccess } from "./artifact.ts";
 import type { Budget } from "./budget.ts";
 import type { Clock } from "./clock.ts";
 import type { Limits } from "./execute.ts";
-import { AbstractRuntimeError, checkOptions } from "./errors.ts";
+import { checkOptions, invalidOption } from "./errors.ts";
 import { nearest } from "./nearest.ts";
 import type { TraceHeaders } from "./instrument.ts";
 import { cloneJson, type Json, type JsonObject } from "./json.ts";
@@ -379,7 +379,7 @@ export function isStandardSchema(value: unknown): value is StandardSchemaV1 {
 }
 
 function refuse(option: string, problem: string, suggestion?: string): never {
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem, ...(suggestion ? { suggestion } : {}) });
+  throw invalidOption(option, problem, suggestion);
 }
 
 // ---- What the compiler knows --------------------------------------------------------------------------------------

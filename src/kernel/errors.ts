@@ -48,6 +48,11 @@ export function isError<C extends ErrorCode>(error: unknown, code?: C): error is
   }
 }
 
+/** For whatever a call was given and cannot be. */
+export function invalidOption(option: string, problem: string, suggestion?: string): AbstractRuntimeError<"INVALID_OPTION"> {
+  return new AbstractRuntimeError("INVALID_OPTION", { option, problem, ...(suggestion ? { suggestion } : {}) });
+}
+
 /** What a record keeps of an error: data, never an object with behaviour. */
 export interface ErrorData {
   name: string;
@@ -81,17 +86,13 @@ export function errorData(thrown: unknown): ErrorData {
 /** Refuses a key that an options object does not have, naming the nearest one that it has. */
 export function checkOptions(options: object, known: readonly string[], where: string): void {
   if (typeof options !== "object" || options === null)
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: where,
-      problem: `${where} takes an object of options, and not ${options === null || options === undefined ? options : `a ${typeof options}`}`,
-    });
+    throw invalidOption(
+      where,
+      `${where} takes an object of options, and not ${options === null || options === undefined ? options : `a ${typeof options}`}`,
+    );
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
     const suggestion = nearest(key, known);
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: key,
-      problem: `Unknown option "${key}" in ${where}`,
-      ...(suggestion ? { suggestion } : {}),
-    });
+    throw invalidOption(key, `Unknown option "${key}" in ${where}`, suggestion);
   }
 }

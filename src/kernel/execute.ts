@@ -19,7 +19,7 @@ import {
   type StreamPart,
 } from "./effect.ts";
 import { isWaitRequest } from "./wait-request.ts";
-import { AbstractRuntimeError, errorData, isError } from "./errors.ts";
+import { AbstractRuntimeError, errorData, isError, invalidOption } from "./errors.ts";
 import { HandlerArtifacts } from "./handler-artifacts.ts";
 import { endingOfAttempt, type Traced, type TraceHeaders } from "./instrument.ts";
 import { cloneJson, type Json, type JsonObject, toJson } from "./json.ts";
@@ -267,7 +267,7 @@ class Attempt implements EffectContext {
     if (this.transaction === undefined) return;
     // The store would wait for this transaction, and it for the store.
     const problem = `effect "${this.#definition.type}" is transactional and cannot reserve: let another effect do so before it`;
-    throw permanent(new AbstractRuntimeError("INVALID_OPTION", { option: "transactional", problem }));
+    throw permanent(invalidOption("transactional", problem));
   }
 
   #call(input: unknown): Outcome | Promise<Outcome> {

@@ -4,7 +4,7 @@
  * completes with) exists in types alone, so that `defineWorkflow` can check a whole graph. `readPlan` is the door for everything nodes
  * really return.
  */
-import { AbstractRuntimeError, checkOptions } from "./errors.ts";
+import { checkOptions, invalidOption } from "./errors.ts";
 import { readMoment } from "./moment.ts";
 import type { Completable, EmptyOutput, Plan, Requested } from "./typing.ts";
 
@@ -148,5 +148,5 @@ export function isoText(moment: Date | string | number, where: string): string {
 }
 
 export function refuse(option: string, problem: string): never {
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem });
+  throw invalidOption(option, problem);
 }

@@ -1,5 +1,5 @@
 /** Pure: a policy, the attempt that failed and a random number give the delay before the next one, or the end. */
-import { AbstractRuntimeError, checkOptions } from "./errors.ts";
+import { checkOptions, invalidOption } from "./errors.ts";
 
 export interface Backoff {
   /** Delay after the first failure, in milliseconds. */
@@ -72,5 +72,5 @@ export function retryDelay(policy: Policy, attempt: number, random: number, leas
 }
 
 function demand(holds: boolean, where: string, option: string, what: string): void {
-  if (!holds) throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${where}.${option} must be ${what}` });
+  if (!holds) throw invalidOption(option, `${where}.${option} must be ${what}`);
 }

@@ -1,6 +1,6 @@
 /** Makes a workflow of a definition, and refuses what cannot work: plain JavaScript and generated definitions come here too. */
 import { type EffectDefinition, isDefinedEffect, isStandardSchema } from "./effect.ts";
-import { AbstractRuntimeError, checkOptions } from "./errors.ts";
+import { AbstractRuntimeError, checkOptions, invalidOption } from "./errors.ts";
 import { nearest } from "./nearest.ts";
 import type { Anything } from "./typing.ts";
 import type { MigrationStep, Workflow, NodeObject, NodeDefinition } from "./workflow.ts";
@@ -9,10 +9,7 @@ const workflowKeys = ["id", "version", "vars", "entry", "nodes", "effects", "onC
 
 export function readWorkflow(definition: Record<string, unknown>): Workflow {
   if (typeof definition !== "object" || definition === null) {
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "definition",
-      problem: "defineWorkflow() needs { id, entry, nodes }",
-    });
+    throw invalidOption("definition", "defineWorkflow() needs { id, entry, nodes }");
   }
   const { id, version = 1, vars, entry, title } = definition;
   const invalid: Invalid = (problem, suggestion) => {

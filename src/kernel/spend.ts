@@ -1,5 +1,5 @@
 /** Amounts that are spent, and how they are counted: in whole units, dollars in thousand millionths, so that sums are exact. */
-import { AbstractRuntimeError, checkOptions } from "./errors.ts";
+import { checkOptions, invalidOption } from "./errors.ts";
 
 /** Amounts. As a budget: no more than these. */
 export interface Spend {
@@ -76,5 +76,5 @@ function problemOf(option: string, name: keyof Spend, given: unknown): string {
 }
 
 function refuse(option: string, problem: string): never {
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem });
+  throw invalidOption(option, problem);
 }

@@ -1,6 +1,6 @@
 /** What a handler returns when its result comes later: a wait, as data. */
 import { type AnswerSchema, jsonSchemaOf, type SchemaResult } from "./answer-schema.ts";
-import { AbstractRuntimeError, checkOptions } from "./errors.ts";
+import { checkOptions, invalidOption } from "./errors.ts";
 import { nearest } from "./nearest.ts";
 import type { Json } from "./json.ts";
 import { isoText, timeoutMember } from "./plan.ts";
@@ -128,5 +128,5 @@ type WaitResult<Reason, Choice extends string, FreeText extends boolean, Schema>
   : SchemaResult<Schema>;
 
 function refuse(option: string, problem: string, suggestion?: string): never {
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem, ...(suggestion ? { suggestion } : {}) });
+  throw invalidOption(option, problem, suggestion);
 }

@@ -1,5 +1,5 @@
 /** Who acts: an id derived from what is known of a person, an agent or a service. The Python package derives the same ids. */
-import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
+import { checkOptions, invalidOption } from "../kernel/errors.ts";
 import { sha256 } from "../kernel/record.ts";
 import { canonicalJson } from "./text.ts";
 
@@ -26,8 +26,7 @@ export class ActorFingerprint {
 
   /** The same kind, name and metadata give the same id, whatever the order of keys. @throws INVALID_OPTION, NOT_JSON, JSON_TOO_DEEP */
   static fromMetadata(kind: string, options: ActorOptions = {}): ActorFingerprint {
-    if (typeof kind !== "string")
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: "kind", problem: "kind is a text such as human" });
+    if (typeof kind !== "string") throw invalidOption("kind", "kind is a text such as human");
     // A name that is not known would silently be left out, and the actor be another one.
     checkOptions(options, ["displayName", "metadata"], "ActorFingerprint.fromMetadata()");
     const { displayName, metadata } = options;

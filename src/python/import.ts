@@ -10,7 +10,7 @@
 import { systemIds } from "../kernel/clock.ts";
 import { beginRestored, type Begun } from "../kernel/begin.ts";
 import { endMessage } from "../kernel/child.ts";
-import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, invalidOption } from "../kernel/errors.ts";
 import { defaultLimits } from "../kernel/execute.ts";
 import { restoreRun } from "../kernel/restore.ts";
 import type { JsonObject } from "../kernel/json.ts";
@@ -80,8 +80,7 @@ export async function importPython(
 ): Promise<ImportReport> {
   checkOptions(options, ["runIds", "version"], "importPython()");
   const { runIds, version = "1" } = options;
-  if (typeof version !== "string")
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "version", problem: 'version is a text such as "1"' });
+  if (typeof version !== "string") throw invalidOption("version", 'version is a text such as "1"');
   const found = await readPythonDirectory(directory);
   const { now } = await store.nextDue({ workerId: "import", fingerprint: "", workflows: [] });
   const report: ImportReport = { runs: [], artifacts: [], snapshots: [], problems: found.problems };

@@ -1,6 +1,6 @@
 /** What runs are asked for by, checked at the door: a slip must not find nothing, or everything. */
 import { checkTags } from "../kernel/begin.ts";
-import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
+import { type AbstractRuntimeError, checkOptions, invalidOption } from "../kernel/errors.ts";
 import { nearest } from "../kernel/nearest.ts";
 import { isObject } from "../kernel/json.ts";
 import { longestIndexed, type RunStatus, type WaitReason } from "../kernel/run.ts";
@@ -95,5 +95,5 @@ function checkOneOf(option: string, given: unknown, known: readonly string[]): v
 }
 
 function invalid(option: string, problem: string, suggestion?: string): AbstractRuntimeError<"INVALID_OPTION"> {
-  return new AbstractRuntimeError("INVALID_OPTION", { option, problem, ...(suggestion ? { suggestion } : {}) });
+  return invalidOption(option, problem, suggestion);
 }

@@ -1,7 +1,7 @@
 /** The code of this process: its workflows and effects, by name. */
 import { hash } from "node:crypto";
 import { type AnyEffect, type EffectDefinition, isDefinedEffect } from "../kernel/effect.ts";
-import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { AbstractRuntimeError, invalidOption } from "../kernel/errors.ts";
 import { nearest } from "../kernel/nearest.ts";
 import { formatVersion } from "../kernel/record.ts";
 import type { Workflow } from "../kernel/workflow.ts";
@@ -113,5 +113,5 @@ function isWorkflow(value: unknown): value is Workflow {
 }
 
 function refuse(option: string, problem: string): never {
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem });
+  throw invalidOption(option, problem);
 }

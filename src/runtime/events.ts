@@ -1,5 +1,5 @@
 /** What a runtime tells whoever listens: after it is durable, never before (L3). */
-import { AbstractRuntimeError, isError } from "../kernel/errors.ts";
+import { isError, invalidOption } from "../kernel/errors.ts";
 import { nearest } from "../kernel/nearest.ts";
 import type { Logger } from "../kernel/effect.ts";
 import { isPromise } from "../kernel/execute.ts";
@@ -43,10 +43,9 @@ export class Events {
     if (!eventNames.includes(event)) {
       const suggestion = nearest(String(event), eventNames);
       const problem = `there is no event "${String(event)}"; there are ${eventNames.join(", ")}`;
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: "event", problem, ...(suggestion ? { suggestion } : {}) });
+      throw invalidOption("event", problem, suggestion);
     }
-    if (typeof listener !== "function")
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: "listener", problem: "listener must be a function" });
+    if (typeof listener !== "function") throw invalidOption("listener", "listener must be a function");
     const listeners = this.#listeners.get(event) ?? new Set();
     this.#listeners.set(event, listeners);
     // A function of our own: the same listener may be given twice, and each is taken away alone.

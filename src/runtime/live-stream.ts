@@ -1,6 +1,6 @@
 /** The stream of one attempt that executes in this process: what its readers here see, and what is to be kept of it. */
 import type { StreamPart } from "../kernel/effect.ts";
-import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { type AbstractRuntimeError, invalidOption } from "../kernel/errors.ts";
 import type { StreamChunk, StreamPlace } from "../kernel/stream.ts";
 
 /** A part, and where it begins. */
@@ -119,7 +119,7 @@ function checked(given: unknown): StreamPart {
 }
 
 function refused(problem: string): AbstractRuntimeError<"INVALID_OPTION"> {
-  return new AbstractRuntimeError("INVALID_OPTION", { option: "part", problem: `stream(): ${problem}` });
+  return invalidOption("part", `stream(): ${problem}`);
 }
 
 /** Whether two parts differ in nothing but their text. */

@@ -1,7 +1,7 @@
 /** What a runtime and a start are given, checked at the door. */
 import type { Clock, Ids } from "../kernel/clock.ts";
 import type { AnyEffect, Logger } from "../kernel/effect.ts";
-import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
+import { checkOptions, invalidOption } from "../kernel/errors.ts";
 import { nearest } from "../kernel/nearest.ts";
 import { defaultLimits, type Limits } from "../kernel/execute.ts";
 import type { Instrument } from "../kernel/instrument.ts";
@@ -83,37 +83,27 @@ export function readOptions(options: RuntimeOptions): Required<SchedulerOptions>
   checkOptions(options, optionNames, "createRuntime()");
   const { scheduler = true, artifacts, store } = options;
   if (store !== undefined && typeof (store as Partial<Store> | null)?.claim !== "function")
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "store",
-      problem:
-        (store as unknown) instanceof Promise
-          ? "store is a promise: write `store: await sqliteStore(...)`"
-          : "store is what memoryStore(), await sqliteStore(path), await filesStore(directory) or await postgresStore(...) gives",
-    });
+    throw invalidOption(
+      "store",
+      (store as unknown) instanceof Promise
+        ? "store is a promise: write `store: await sqliteStore(...)`"
+        : "store is what memoryStore(), await sqliteStore(path), await filesStore(directory) or await postgresStore(...) gives",
+    );
   if (artifacts !== undefined && typeof (artifacts as Partial<BlobStore> | null)?.write !== "function")
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "artifacts",
-      problem: "artifacts is a place for bytes, such as s3Blobs(...) makes",
-    });
+    throw invalidOption("artifacts", "artifacts is a place for bytes, such as s3Blobs(...) makes");
   if (options.telemetry !== undefined && typeof (options.telemetry as Partial<Instrument> | null)?.begin !== "function")
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "telemetry",
-      problem: "telemetry is an instrument, such as `await openTelemetry()` makes",
-    });
+    throw invalidOption("telemetry", "telemetry is an instrument, such as `await openTelemetry()` makes");
   if (typeof scheduler !== "boolean" && (typeof scheduler !== "object" || scheduler === null))
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "scheduler",
-      problem: "scheduler is true, false or its settings",
-    });
+    throw invalidOption("scheduler", "scheduler is true, false or its settings");
   const settings = typeof scheduler === "object" ? scheduler : {};
   checkOptions(settings, Object.keys(schedulerDefaults), "createRuntime({ scheduler })");
   checkOptions(options.limits ?? {}, Object.keys(defaultLimits), "createRuntime({ limits })");
   const { effectConcurrency = {}, stateCacheSize, ...numbers } = settings;
   if (typeof effectConcurrency !== "object" || effectConcurrency === null)
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "effectConcurrency",
-      problem: "effectConcurrency is an object: the type of an effect, and how many of it execute at the same time",
-    });
+    throw invalidOption(
+      "effectConcurrency",
+      "effectConcurrency is an object: the type of an effect, and how many of it execute at the same time",
+    );
   for (const [name, value] of Object.entries({ ...numbers, ...options.limits })) checkNumber(name, value, 1);
   for (const [type, value] of Object.entries(effectConcurrency)) checkWhole(`effectConcurrency.${type}`, value);
   checkQueues(options.queues);
@@ -146,16 +136,13 @@ export function readStart(options: StartOptions, now: number): number | undefine
   checkNumber("delayMs", delayMs, 0);
   for (const option of ["actorId", "sessionId"] as const) {
     if (options[option] !== undefined && typeof options[option] !== "string")
-      throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} must be text` });
+      throw invalidOption(option, `${option} must be text`);
   }
   if (runId !== undefined && (typeof runId !== "string" || runId === "" || runId.length > 200)) {
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "runId", problem: "runId must be text of 1 to 200 characters" });
+    throw invalidOption("runId", "runId must be text of 1 to 200 characters");
   }
   if (delayMs !== undefined && startAt !== undefined)
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "startAt",
-      problem: "delayMs and startAt say the same: give one",
-    });
+    throw invalidOption("startAt", "delayMs and startAt say the same: give one");
   if (delayMs !== undefined) momentOf(now + delayMs, "delayMs");
   const notBefore = Math.ceil(Math.max(now, now + (delayMs ?? 0), startAt === undefined ? now : momentOf(startAt)));
   return notBefore > now ? notBefore : undefined;
@@ -164,25 +151,21 @@ export function readStart(options: StartOptions, now: number): number | undefine
 function momentOf(given: Date | string | number, option = "startAt"): number {
   const at = readMoment(given);
   if (typeof at === "number") return at;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option}: ${at}` });
+  throw invalidOption(option, `${option}: ${at}`);
 }
 
 function checkQueues(queues: RuntimeOptions["queues"]): void {
   if (queues !== undefined && (typeof queues !== "object" || queues === null || Array.isArray(queues)))
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "queues", problem: "queues is an object of limits, by queue" });
+    throw invalidOption("queues", "queues is an object of limits, by queue");
   for (const [name, limits] of Object.entries(queues ?? {})) {
     const where = `the queue "${name}"`;
-    if (typeof limits !== "object" || limits === null)
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: name, problem: `${where} is an object of limits` });
+    if (typeof limits !== "object" || limits === null) throw invalidOption(name, `${where} is an object of limits`);
     checkOptions(limits, ["concurrency", "keyConcurrency", "rateLimit"], where);
     checkWhole(`queues.${name}.concurrency`, limits.concurrency);
     checkWhole(`queues.${name}.keyConcurrency`, limits.keyConcurrency);
     if (limits.rateLimit === undefined) continue;
     if (typeof limits.rateLimit !== "object" || limits.rateLimit === null)
-      throw new AbstractRuntimeError("INVALID_OPTION", {
-        option: name,
-        problem: `the rateLimit of ${where} is { limit, periodMs }`,
-      });
+      throw invalidOption(name, `the rateLimit of ${where} is { limit, periodMs }`);
     checkOptions(limits.rateLimit, ["limit", "periodMs"], `the rateLimit of ${where}`);
     checkWhole(`queues.${name}.rateLimit.limit`, limits.rateLimit.limit ?? Number.NaN);
     checkNumber(`queues.${name}.rateLimit.periodMs`, limits.rateLimit.periodMs ?? Number.NaN, 1);
@@ -195,17 +178,17 @@ export function checkQueue(queue: string, queues: NonNullable<RuntimeOptions["qu
   if (known.includes(queue)) return;
   const suggestion = nearest(String(queue), known);
   const problem = `there is no queue "${String(queue)}" (known: ${known.join(", ") || "none"}): name it in createRuntime({ queues })`;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option: "queue", problem, ...(suggestion ? { suggestion } : {}) });
+  throw invalidOption("queue", problem, suggestion);
 }
 
 /** @throws INVALID_OPTION */
 export function checkWhole(option: string, value: number | undefined): void {
   if (value === undefined || (Number.isSafeInteger(value) && value >= 1)) return;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} must be a whole number from 1` });
+  throw invalidOption(option, `${option} must be a whole number from 1`);
 }
 
 /** @throws INVALID_OPTION */
 export function checkNumber(option: string, value: unknown, least: number): void {
   if (value === undefined || (typeof value === "number" && value >= least)) return;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} must be a number from ${least}` });
+  throw invalidOption(option, `${option} must be a number from ${least}`);
 }

@@ -4,7 +4,7 @@ import { type Begun, beginRun } from "../kernel/begin.ts";
 import { type BudgetUse, usesOf } from "../kernel/budget.ts";
 import { systemClock, systemIds } from "../kernel/clock.ts";
 import type { DriveHost } from "../kernel/drive-host.ts";
-import { AbstractRuntimeError, checkOptions } from "../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, invalidOption } from "../kernel/errors.ts";
 import { defaultLimits } from "../kernel/execute.ts";
 import type { Json } from "../kernel/json.ts";
 import { decodeRecord, type LedgerRecord } from "../kernel/record.ts";
@@ -247,10 +247,10 @@ export class Runtime implements AsyncDisposable {
     options: StartOptions<InputOf<W>> = {},
   ): Promise<RunOf<W>> {
     if (options.transaction !== undefined)
-      throw new AbstractRuntimeError("INVALID_OPTION", {
-        option: "transaction",
-        problem: "run() drives the run at once, before a transaction of yours can have committed: use start()",
-      });
+      throw invalidOption(
+        "transaction",
+        "run() drives the run at once, before a transaction of yours can have committed: use start()",
+      );
     const begun = await this.#begin(workflow, options);
     const { runId } = begun.row;
     // Whoever is to wait, for a slot or a moment, is driven when its turn comes.
@@ -283,10 +283,7 @@ export class Runtime implements AsyncDisposable {
   async tick(runId: string, options: { maxSteps?: number } = {}): Promise<Run> {
     checkOptions(options, ["maxSteps"], "tick()");
     if (this.#background)
-      throw new AbstractRuntimeError("INVALID_OPTION", {
-        option: "tick",
-        problem: "tick() is for runtimes made with scheduler: false; this one drives runs by itself",
-      });
+      throw invalidOption("tick", "tick() is for runtimes made with scheduler: false; this one drives runs by itself");
     checkNumber("maxSteps", options.maxSteps, 0);
     this.#checkRunning();
     const loaded = await loadRun(this.store, runId);

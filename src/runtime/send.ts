@@ -1,6 +1,6 @@
 /** Messages from outside: signals, events for many, and commands. Each is durable when its promise resolves, and known by its id. */
 import type { DriveHost } from "../kernel/drive-host.ts";
-import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { AbstractRuntimeError, invalidOption } from "../kernel/errors.ts";
 import type { JsonObject } from "../kernel/json.ts";
 import type { ControlAction } from "../kernel/record.ts";
 import { type RunState, statusOf } from "../kernel/run.ts";
@@ -180,8 +180,7 @@ export function sentBy(actorId: string | undefined): { actorId?: string } {
 }
 
 function control({ host }: Sender, runId: string, action: ControlAction, reason: string | undefined): Message {
-  if (reason !== undefined && typeof reason !== "string")
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "reason", problem: "reason must be text" });
+  if (reason !== undefined && typeof reason !== "string") throw invalidOption("reason", "reason must be text");
   // A run is cancelled once; it may be paused many times.
   const id = action === "cancel" ? "cancel" : `${action}:${host.ids.id()}`;
   const payload: JsonObject = reason === undefined ? {} : { reason: readPayload(reason, "payload", "reason", host.limits) };
@@ -205,5 +204,5 @@ async function refusal(store: Store, runId: string, delivery: Delivery | undefin
 function checkName(option: string, text: unknown): void {
   if (typeof text === "string" && text !== "" && text.length <= 500 && text.isWellFormed()) return;
   const problem = `${option} must be well-formed text of 1 to 500 characters`;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem });
+  throw invalidOption(option, problem);
 }

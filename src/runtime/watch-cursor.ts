@@ -1,5 +1,5 @@
 /** Where a reader of a run stands: the next record, and in the streams of what executes. Opaque to whoever keeps it. */
-import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { type AbstractRuntimeError, invalidOption } from "../kernel/errors.ts";
 
 /** How far an attempt of an effect has been shown. */
 export interface Shown {
@@ -48,5 +48,5 @@ function nameIn(encoded: string, cursor: unknown): string {
 
 function noCursor(cursor: unknown): AbstractRuntimeError<"INVALID_OPTION"> {
   const problem = `"${String(cursor).slice(0, 64)}" is no cursor: give the \`cursor\` of an item of watch()`;
-  return new AbstractRuntimeError("INVALID_OPTION", { option: "after", problem });
+  return invalidOption("after", problem);
 }

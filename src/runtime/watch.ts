@@ -10,7 +10,7 @@
  */
 import type { Clock } from "../kernel/clock.ts";
 import type { StreamPart } from "../kernel/effect.ts";
-import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { AbstractRuntimeError, invalidOption } from "../kernel/errors.ts";
 import { decodeRecord, type LedgerRecord } from "../kernel/record.ts";
 import { isEnded } from "../kernel/run.ts";
 import type { Store } from "../kernel/store.ts";
@@ -176,7 +176,7 @@ class Watch {
     if (this.#isNew) this.#place.seq = loaded.archivedBefore ?? 0;
     if (this.#place.seq > state.seq + 1) {
       const problem = `it stands behind record ${this.#place.seq - 1}, and the last of run ${this.#runId} is ${state.seq}`;
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: "after", problem });
+      throw invalidOption("after", problem);
     }
     for (const { id, step, attempt, phase } of state.open.values())
       if (phase === "executing" && attempt > 0) this.#open.set(id, { step, attempt });

@@ -1,17 +1,14 @@
 /** Where a store keeps its files. Shared by the stores. */
 import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { invalidOption } from "../kernel/errors.ts";
 
 /** The absolute path of a store of `kind` ("sqlite", "files"). @throws INVALID_OPTION for what is no path, or one as the command line has it. */
 export function pathOf(path: string, kind: string): string {
   const isPath = typeof path === "string" && path !== "" && !path.startsWith(`${kind}:`);
   if (isPath) return resolve(path);
   const example = kind === "files" ? ".abstractruntime/files" : ".abstractruntime/runs.db";
-  throw new AbstractRuntimeError("INVALID_OPTION", {
-    option: "path",
-    problem: `${kind}Store() takes a path, such as "${example}", and not ${JSON.stringify(path)}`,
-  });
+  throw invalidOption("path", `${kind}Store() takes a path, such as "${example}", and not ${JSON.stringify(path)}`);
 }
 
 /** A new directory is for its owner only; the conventional one also keeps itself out of version control. */

@@ -1,5 +1,5 @@
 /** Lists that are newest first, and of one moment by id, backwards: of artifacts and of snapshots. Shared by the stores. */
-import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { invalidOption } from "../kernel/errors.ts";
 
 /** Where an entry stands. */
 export interface Entry {
@@ -30,10 +30,7 @@ export function entryBehind(cursor: string | undefined, list: string): Entry | u
   } catch {
     // Said below.
   }
-  throw new AbstractRuntimeError("INVALID_OPTION", {
-    option: "cursor",
-    problem: `"${String(cursor).slice(0, 64)}" is not a cursor of a list of ${list}`,
-  });
+  throw invalidOption("cursor", `"${String(cursor).slice(0, 64)}" is not a cursor of a list of ${list}`);
 }
 
 /** For comparing texts whatever the case. Done here and not by a database, which would know the case of ASCII alone, or another one's. */

@@ -1,5 +1,5 @@
 /** Pages of runs: in which order, how long, and where one ends. Shared by the stores. */
-import { AbstractRuntimeError } from "../kernel/errors.ts";
+import { type AbstractRuntimeError, invalidOption } from "../kernel/errors.ts";
 import type { RunCount, RunQuery } from "../kernel/query.ts";
 
 export type Order = NonNullable<RunQuery["order"]>;
@@ -72,7 +72,7 @@ function decoded(cursor: string): unknown[] {
 }
 
 function refused(problem: string): AbstractRuntimeError<"INVALID_OPTION"> {
-  return new AbstractRuntimeError("INVALID_OPTION", { option: "cursor", problem });
+  return invalidOption("cursor", problem);
 }
 
 /** The largest groups first, then by their values. */

@@ -4,7 +4,7 @@
  */
 import { resolve } from "node:path";
 import type { Ids } from "../../kernel/clock.ts";
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, invalidOption } from "../../kernel/errors.ts";
 import { fold, type Folding } from "../../kernel/fold.ts";
 import { decodeNext } from "../../kernel/record.ts";
 import { decodeState, encodeState, isEnded, type RunState } from "../../kernel/run.ts";
@@ -38,7 +38,7 @@ export async function writeLedger(
   if (isEnded(row)) throw new AbstractRuntimeError("RUN_ENDED", { runId, status: row.status });
   if (!Number.isSafeInteger(before) || before <= first || before > row.seq) {
     const problem = `before is the seq of the first record to be kept, from ${first + 1} to ${row.seq}, not ${String(before)}`;
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "before", problem });
+    throw invalidOption("before", problem);
   }
   const last = (await store.records(runId, before - 1, 1))[0];
   if (!last) throw new AbstractRuntimeError("RECORD_CORRUPT", { runId, seq: before - 1, problem: "it is missing" });

@@ -10,7 +10,7 @@
  */
 import { openArtifact } from "../../artifacts/open.ts";
 import { type Ids, systemIds } from "../../kernel/clock.ts";
-import { AbstractRuntimeError, checkOptions, isError } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, isError, invalidOption } from "../../kernel/errors.ts";
 import { openWaits } from "../../kernel/run.ts";
 import type { BlobStore } from "../../kernel/artifact-row.ts";
 import type { ListedRun } from "../../kernel/query.ts";
@@ -110,8 +110,7 @@ async function undoFile(store: Store, runIds: readonly string[]): Promise<string
 
 function sidesOf(from: Store, to: Store, options: MoveOptions, where: string): Sides {
   checkOptions(options, ["blobs", "purge", "ids"], where);
-  if (from === to)
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "to", problem: "a run is moved from one store to another" });
+  if (from === to) throw invalidOption("to", "a run is moved from one store to another");
   return { from, to, options };
 }
 

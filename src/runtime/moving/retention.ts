@@ -3,7 +3,7 @@
  * tombstone, which keeps its id taken and says what its last record was.
  */
 import { childKey } from "../../kernel/child-id.ts";
-import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { checkOptions, invalidOption } from "../../kernel/errors.ts";
 import { readMoment } from "../../kernel/moment.ts";
 import { isEnded, type RunStatus } from "../../kernel/run.ts";
 import type { ListedRun } from "../../kernel/query.ts";
@@ -72,13 +72,8 @@ export async function purgeRuns(store: Store, query: PurgeQuery, now: number, no
  */
 export async function archiveRuns(place: Place, query: PurgeQuery & { to: string }, now: number, ids: Ids): Promise<Purged> {
   const { to: file, ...rest } = query;
-  if (typeof file !== "string" || file === "")
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "to", problem: "to names the file that the runs are written to" });
-  if (rest.left)
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "left",
-      problem: "what has left lives in the other store: archive it there, and purge it here",
-    });
+  if (typeof file !== "string" || file === "") throw invalidOption("to", "to names the file that the runs are written to");
+  if (rest.left) throw invalidOption("left", "what has left lives in the other store: archive it there, and purge it here");
   const { store } = place;
   const wanted = readQuery(rest, now, "archive()");
   const purged = none(wanted.dryRun);
@@ -201,7 +196,7 @@ function readQuery(query: PurgeQuery, now: number, where: string): Wanted {
   checkOptions(query, queryNames, where);
   const { olderThanMs, endedBefore, status = ends, tags, workflowId, runIds, left = false, dryRun = false } = query;
   const refuse = (option: string, problem: string): never => {
-    throw new AbstractRuntimeError("INVALID_OPTION", { option, problem });
+    throw invalidOption(option, problem);
   };
   checkNumber("olderThanMs", olderThanMs, 0);
   const moment = endedBefore === undefined ? Number.POSITIVE_INFINITY : readMoment(endedBefore);

@@ -1,5 +1,5 @@
 /** Schedules, as a program sees them: each call is a start of a run, a message to one, or a look at it. */
-import { AbstractRuntimeError, type ErrorData, isError } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, type ErrorData, isError, invalidOption } from "../../kernel/errors.ts";
 import { nearest } from "../../kernel/nearest.ts";
 import { cloneJson, type JsonObject } from "../../kernel/json.ts";
 import { isEnded, type RunState } from "../../kernel/run.ts";
@@ -159,7 +159,7 @@ export class Schedules {
   async trigger(id: string, options: { key?: string } = {}): Promise<{ runId: string }> {
     const { key = this.#host.id() } = options;
     if (typeof key !== "string" || key === "" || key.length > 50)
-      throw new AbstractRuntimeError("INVALID_OPTION", { option: "key", problem: "key must be text of 1 to 50 characters" });
+      throw invalidOption("key", "key must be text of 1 to 50 characters");
     const { vars, generation } = await this.#existing(id);
     const runId = `trigger:${id}~${generation}~${key}`;
     if (await this.#host.store.load(runId)) return { runId };

@@ -1,5 +1,5 @@
 /** What `schedules.create` is given, read once at the door. */
-import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, invalidOption } from "../../kernel/errors.ts";
 import { nearest } from "../../kernel/nearest.ts";
 import { equalJson, isObject, type Json, type JsonObject, toJson } from "../../kernel/json.ts";
 import { readMoment } from "../../kernel/moment.ts";
@@ -103,10 +103,7 @@ export function readSpec(options: ScheduleOptions, workflowId: string): Schedule
 /** What must be right before anything can be said about the rest. */
 export function checkScheduleOptions(options: unknown): asserts options is ScheduleOptions {
   if (typeof options !== "object" || options === null)
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "options",
-      problem: "schedules.create() needs { id, cron or everyMs, workflow }",
-    });
+    throw invalidOption("options", "schedules.create() needs { id, cron or everyMs, workflow }");
   checkOptions(options, optionNames, "schedules.create()");
   checkScheduleId((options as ScheduleOptions).id);
 }

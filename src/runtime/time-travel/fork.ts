@@ -8,7 +8,7 @@
 import { type Begun, beginRestored, checkTags } from "../../kernel/begin.ts";
 import { forkedBudgets } from "../../kernel/budget.ts";
 import type { Ids } from "../../kernel/clock.ts";
-import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, invalidOption } from "../../kernel/errors.ts";
 import { nearest } from "../../kernel/nearest.ts";
 import { issueTexts, type Limits } from "../../kernel/execute.ts";
 import { cloneJson, equalJson, isObject, type Json, type JsonObject, toJson } from "../../kernel/json.ts";
@@ -86,12 +86,11 @@ function check(options: ForkOptions): void {
   if (open !== "refuse" && open !== "restart") {
     const suggestion = nearest(String(open), ["refuse", "restart"]);
     const problem = `open is "refuse" or "restart", not "${String(open)}"`;
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "open", problem, ...(suggestion ? { suggestion } : {}) });
+    throw invalidOption("open", problem, suggestion);
   }
   if (runId !== undefined && (typeof runId !== "string" || runId === "" || runId.length > 200))
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "runId", problem: "runId must be text of 1 to 200 characters" });
-  if (actorId !== undefined && typeof actorId !== "string")
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "actorId", problem: "actorId must be text" });
+    throw invalidOption("runId", "runId must be text of 1 to 200 characters");
+  if (actorId !== undefined && typeof actorId !== "string") throw invalidOption("actorId", "actorId must be text");
   checkTags(options.tags);
 }
 

@@ -1,5 +1,5 @@
 /** Points in a run's ledger, named by a seq or by a time. */
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, invalidOption } from "../../kernel/errors.ts";
 import { readMoment } from "../../kernel/moment.ts";
 import { readHeader } from "../../kernel/record.ts";
 import type { RunState } from "../../kernel/run.ts";
@@ -29,7 +29,7 @@ export async function seqOf(store: Store, runId: string, point: RunPoint): Promi
 function timeOf(point: Date | string): number {
   const at = readMoment(point);
   if (typeof at === "number") return at;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option: "at", problem: `a point of a run is a seq or a time: ${at}` });
+  throw invalidOption("at", `a point of a run is a seq or a time: ${at}`);
 }
 
 /** By halves: one record is read for each doubling of the ledger. */

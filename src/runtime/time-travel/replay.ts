@@ -9,7 +9,7 @@
  */
 import type { DriveHost } from "../../kernel/drive-host.ts";
 import type { AnyEffect, EffectContext } from "../../kernel/effect.ts";
-import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, invalidOption } from "../../kernel/errors.ts";
 import { nearest } from "../../kernel/nearest.ts";
 import { issueTexts } from "../../kernel/execute.ts";
 import { fold } from "../../kernel/fold.ts";
@@ -123,7 +123,7 @@ async function recordsBehind(store: Store, { runId, seq, head }: RunState, last:
 
 function checkEffects(effects: ReplayEffects, recording: Recording, workflow: Workflow, host: DriveHost, runId: string): void {
   const refuse = (problem: string, suggestion?: string): never => {
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "effects", problem, ...(suggestion ? { suggestion } : {}) });
+    throw invalidOption("effects", problem, suggestion);
   };
   const known = new Set([...workflow.effects.keys(), ...recording.effects.map(({ type }) => type)]);
   for (const [type, mode] of Object.entries(effects)) {

@@ -1,6 +1,6 @@
 /** Snapshots: named bookmarks of runs. The state that one stands for is the fold of the run's ledger up to its record. */
 import { checkTags } from "../../kernel/begin.ts";
-import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, checkOptions, invalidOption } from "../../kernel/errors.ts";
 import type { RunState } from "../../kernel/run.ts";
 import { statusOf } from "../../kernel/run.ts";
 import type { SnapshotQuery, SnapshotRow } from "../../kernel/snapshot.ts";
@@ -85,7 +85,7 @@ export class Snapshots {
     for (const option of ["runId", "workflowId", "tag", "text", "cursor"] as const) {
       const given: unknown = query[option];
       if (given === undefined || (typeof given === "string" && given.isWellFormed())) continue;
-      throw new AbstractRuntimeError("INVALID_OPTION", { option, problem: `${option} is a well-formed text` });
+      throw invalidOption(option, `${option} is a well-formed text`);
     }
     return store.snapshots(query);
   }
@@ -139,5 +139,5 @@ function checkText(option: string, text: unknown, least: number, most: number): 
   const isText = typeof text === "string" && text.length >= least && text.length <= most;
   if (isText && text.isWellFormed() && !text.includes("\0")) return;
   const problem = `${option} is a well-formed text of ${least} to ${most} characters, without U+0000`;
-  throw new AbstractRuntimeError("INVALID_OPTION", { option, problem });
+  throw invalidOption(option, problem);
 }

@@ -9,7 +9,7 @@
  * G4. Nothing is kept on a connection between transactions, so that a pooler may stand in between.
  */
 import type { Clock } from "../../kernel/clock.ts";
-import { AbstractRuntimeError, checkOptions } from "../../kernel/errors.ts";
+import { checkOptions, invalidOption } from "../../kernel/errors.ts";
 import type { Store } from "../../kernel/store.ts";
 import type { ListeningClient } from "./bell.ts";
 import { driver, identitySql, openPool, type PostgresPool, Statements } from "./connection.ts";
@@ -49,25 +49,19 @@ export interface PostgresOptions {
  */
 export async function postgresStore(options: PostgresOptions): Promise<Store> {
   if (typeof options !== "object")
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "connectionString",
-      problem: "its options are an object: postgresStore({ connectionString })",
-    });
+    throw invalidOption("connectionString", "its options are an object: postgresStore({ connectionString })");
   const known = ["connectionString", "pool", "schema", "connections", "listen", "prepare", "busyTimeoutMs", "clock"];
   checkOptions(options, known, "postgresStore()");
   const { connectionString, schema = "abstractruntime", connections = 10, listen, prepare = true, clock } = options;
   if ((connectionString === undefined) === (options.pool === undefined))
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "connectionString",
-      problem: "postgresStore() takes either a connectionString or a pool",
-    });
+    throw invalidOption("connectionString", "postgresStore() takes either a connectionString or a pool");
   if (options.pool !== undefined && (typeof options.pool?.connect !== "function" || typeof options.pool.on !== "function"))
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "pool", problem: "pool must be a pool of `pg`" });
+    throw invalidOption("pool", "pool must be a pool of `pg`");
   if (!/^[a-z_][a-z0-9_]{0,62}$/i.test(schema))
-    throw new AbstractRuntimeError("INVALID_OPTION", {
-      option: "schema",
-      problem: `"${schema}" cannot be the name of a schema here: use letters, digits and underscores, at most 63`,
-    });
+    throw invalidOption(
+      "schema",
+      `"${schema}" cannot be the name of a schema here: use letters, digits and underscores, at most 63`,
+    );
   const name = `${connectionString === undefined ? "postgres" : withoutPassword(connectionString)} (schema ${schema})`;
   const pool = options.pool ?? (await openPool(connectionString as string, connections));
   // A connection that is lost while nobody uses it: the next use opens another.

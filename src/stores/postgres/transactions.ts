@@ -1,5 +1,5 @@
 /** Transactions that are not of the store alone: the user's own, and those that the handler of an effect is given. */
-import { AbstractRuntimeError, isError } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, isError, invalidOption } from "../../kernel/errors.ts";
 import type { Mail } from "../../kernel/message.ts";
 import type { NewRun, Transition } from "../../kernel/transition.ts";
 import type { Store } from "../../kernel/store.ts";
@@ -249,5 +249,5 @@ function ended(problem: string, cause?: unknown): AbstractRuntimeError<"TRANSACT
 }
 
 function invalid(problem: string): AbstractRuntimeError<"INVALID_OPTION"> {
-  return new AbstractRuntimeError("INVALID_OPTION", { option: "transaction", problem });
+  return invalidOption("transaction", problem);
 }

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { backup, DatabaseSync } from "node:sqlite";
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, invalidOption } from "../../kernel/errors.ts";
 import { storeError } from "./errors.ts";
 
 /** All pages in one go: a copy in parts begins anew with every write of another process, and under load would never end. */
@@ -49,10 +49,7 @@ export async function backupSqlite(path: string, to: string): Promise<void> {
 }
 
 function taken(to: string): AbstractRuntimeError<"INVALID_OPTION"> {
-  return new AbstractRuntimeError("INVALID_OPTION", {
-    option: "to",
-    problem: `${to} exists, and is not replaced: name another file`,
-  });
+  return invalidOption("to", `${to} exists, and is not replaced: name another file`);
 }
 
 /** Everything in one file, and not in a log beside it. */

@@ -2,7 +2,7 @@
 import { realpathSync } from "node:fs";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import type { Clock } from "../../kernel/clock.ts";
-import { AbstractRuntimeError } from "../../kernel/errors.ts";
+import { AbstractRuntimeError, invalidOption } from "../../kernel/errors.ts";
 import type { StoredRecord } from "../../kernel/record.ts";
 import type { Wakes } from "../listeners.ts";
 import { storeError } from "./errors.ts";
@@ -90,7 +90,7 @@ export class Joined {
 /** @throws INVALID_OPTION, TRANSACTION_INVALID */
 export function checkClient(client: unknown, file: string): asserts client is DatabaseSync {
   const refuse = (problem: string): never => {
-    throw new AbstractRuntimeError("INVALID_OPTION", { option: "transaction", problem });
+    throw invalidOption("transaction", problem);
   };
   if (!(client instanceof DatabaseSync))
     return refuse("transaction must be a DatabaseSync of node:sqlite, opened on the file of the store");
