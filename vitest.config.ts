@@ -19,8 +19,8 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     setupFiles: ["test/left-open.ts"],
-    // One PostgreSQL server for the whole run.
-    globalSetup: ["test/stores/postgres-server.ts"],
+    // One PostgreSQL server for the whole run, and one place for what Node compiled.
+    globalSetup: ["test/stores/postgres-server.ts", "test/compile-cache.ts"],
     // A process per test file, so that left-open.ts can tell whose files and sockets are open.
     pool: "forks",
     // Much of the time goes to waiting for disks, so none of two cores is left to the runner alone, as it would be by default.
@@ -29,7 +29,9 @@ export default defineConfig({
     execArgv: [`--conditions=${source}`],
     allowOnly: false,
     // Generous, for machines that are busy with something else. Nothing waits for it.
-    testTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
+    teardownTimeout: 60_000,
     reporters: report ? ["default", "json"] : ["default"],
     outputFile: report ? { json: report } : {},
   },

@@ -1,7 +1,7 @@
 /** Looks now and then until `look` gives something. @throws After `withinMs`. */
 export async function eventually<T>(
   look: () => T | undefined | false | 0 | Promise<T | undefined | false | 0>,
-  withinMs = 40_000,
+  withinMs = 120_000,
 ): Promise<T> {
   for (const until = performance.now() + withinMs; ; ) {
     const found = await look();

@@ -21,7 +21,7 @@ function start(example: string, ...words: string[]) {
     encoding: "utf8",
     // What examples leave behind in the system's temporary directory is seen in ours.
     env: { ...process.env, TMPDIR: directory, TEMP: directory, TMP: directory, NO_COLOR: "1", FORCE_COLOR: undefined },
-    timeout: 60_000,
+    timeout: 150_000,
   });
 }
 

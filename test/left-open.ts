@@ -5,7 +5,7 @@ import { afterAll } from "vitest";
 
 // Taken now, since tests may install fake timers.
 const { setTimeout: later } = globalThis;
-const graceMs = 2_000;
+const graceMs = 20_000;
 // Node opens the process's own pipes when they are first looked at, which any package does that imports node:process.
 void [process.stdin, process.stdout, process.stderr];
 const before = openThings();

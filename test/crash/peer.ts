@@ -21,11 +21,14 @@ export type Order =
   /** Let the effects that wait for it go on. */
   | { do: "open gates" }
   | { do: "report" }
+  /** Until SIGCONT. By itself, or it might be stopped in the middle of a transaction, and keep the file locked. */
+  | { do: "sleep" }
   | { do: "stop" };
 
 export type Told =
   | { kind: "ready" }
   | { kind: "answered"; runId: string; code: string }
+  | { kind: "sleeping" }
   | { kind: "stopping" }
   | { kind: "stopped" }
   | { kind: "report"; report: Report };
@@ -168,6 +171,9 @@ process.on("message", (order: Order) => {
       return void answer(order.runId, order.at, order.text);
     case "open gates":
       return openGates();
+    case "sleep":
+      tell({ kind: "sleeping" });
+      return void setImmediate(() => process.kill(process.pid, "SIGSTOP"));
     case "report":
       return tell({ kind: "report", report: { ...longest, loopDelayMs: delay.max / 1e6 } });
     case "stop":

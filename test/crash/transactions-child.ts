@@ -54,12 +54,10 @@ const trip = defineWorkflow({
   },
 });
 
-// Where nothing but the lease tells that a worker died, it is short.
-const leaseMs = address.startsWith("sqlite:") ? 30_000 : 500;
 const faults: Fault[] = crash && "call" in crash ? [{ kind: "run", run: die, call: crash.call, after: crash.after }] : [];
 const store = faultyStore(await storeAt(address), faults);
 const user = await userDatabase(address);
-const runtime = await createRuntime({ store, workflows: [trip], scheduler: { pollMs: 20, leaseMs } });
+const runtime = await createRuntime({ store, workflows: [trip], scheduler: { pollMs: 200 } });
 const [ordered] = await user.query("SELECT id FROM ~orders");
 if (!ordered) {
   await user.begin();
@@ -70,7 +68,7 @@ if (!ordered) {
   await user.commit();
   point();
 }
-const output = await runtime.result("order", { timeoutMs: 20_000 });
+const output = await runtime.result("order", { timeoutMs: 100_000 });
 await runtime.stop();
 await user[Symbol.asyncDispose]();
 process.stdout.write(JSON.stringify({ output, calls: [...store.calls], own } satisfies TransactionReport));

@@ -40,7 +40,11 @@ describe.each(Object.keys(databases))("killed at any point on %s", (name) => {
       await user.query("CREATE TABLE ~bookings (id TEXT NOT NULL, what TEXT NOT NULL)");
       const first = await runChild({ address, crash });
       const crashed = first.signal === "SIGKILL";
-      if (crashed) await look(address, user, false);
+      if (crashed) {
+        await look(address, user, false);
+        // Where nothing but its lease tells that it died: that has run out.
+        await user.query("UPDATE ~workers SET expires_at = 0");
+      }
       const last = crashed ? await runChild({ address }) : first;
       expect(last.complaint).toBe("");
       expect(last.report?.output).toEqual(bookings);
@@ -73,7 +77,7 @@ describe.each(Object.keys(databases))("killed at any point on %s", (name) => {
     let points = 0;
     for (let own = 1; await crashAt({ own }); own += full ? 1 : 3) points += 1;
     expect(points).toBeGreaterThan(2);
-  }, 120_000);
+  });
 });
 
 async function look(address: string, user: UserDatabase, isOver: boolean): Promise<void> {

@@ -6,6 +6,7 @@ import { isError } from "../../src/kernel/errors.ts";
 import { getAt, type Json, type JsonObject } from "../../src/kernel/json.ts";
 import { applyPatch } from "../../src/kernel/patch.ts";
 import { type Ref, resolveRefs } from "../../src/kernel/refs.ts";
+import { tried } from "../properties.ts";
 
 // Thousands of runs take about a second; a slow machine may need many.
 vi.setConfig({ testTimeout: 60_000 });
@@ -307,11 +308,11 @@ describe("what a node meant is what is recorded", () => {
           if (refs.some(({ range }) => range)) ranges++;
         },
       ),
-      { numRuns: 5_000 },
+      tried(1_250),
     );
-    expect(referred).toBeGreaterThan(2_000);
-    expect(ranges).toBeGreaterThan(200);
-    expect(refused).toBeGreaterThan(10);
+    expect(referred).toBeGreaterThan(500);
+    expect(ranges).toBeGreaterThan(50);
+    expect(refused).toBeGreaterThan(2);
     expect(refused).toBeLessThan(1_000);
   });
 

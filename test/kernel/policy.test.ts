@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { defaultPolicy, readPolicy, retryDelay } from "../../src/kernel/policy.ts";
+import "../properties.ts";
 
 test("delays grow by their factor, up to their cap, and end with the attempts", () => {
   const policy = readPolicy({ maxAttempts: 6, backoff: { initialMs: 100, factor: 3, maxMs: 2_000, jitter: 0 } });

@@ -130,7 +130,7 @@ test("moved at random while they are driven, runs do everything once, take every
   expect(new Set(owned).size).toBe(owned.length);
   expect(owned.length).toBe(6 + 6 * 4);
   for (const runtime of runtimes) await runtime.stop();
-}, 60_000);
+});
 
 test("of a run that ended and is arriving nobody is told an end before all of it is here", async () => {
   const clock = testClock();

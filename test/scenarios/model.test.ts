@@ -2,7 +2,7 @@
  * Random graphs against a small model that knows nothing of records, commits or drivers: it says how a run ends, what it gives, and
  * how often each effect is executed. Then random graphs with crashes at random commits.
  *
- * A failure prints its seed and the graph. MODEL_RUNS=50 makes fifty times as many; MODEL_SEED=... repeats.
+ * A failure prints its seed and the graph. MODEL_RUNS=50 makes fifty times as many, PROPERTY_SEED=... others.
  */
 import {
   all,
@@ -21,6 +21,7 @@ import {
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Mode, type StoreKind, World } from "./harness.ts";
+import { seed } from "../properties.ts";
 
 // ---- Programs ------------------------------------------------------------------------------------------------------
 
@@ -321,7 +322,6 @@ async function inWorld(kind: StoreKind, mode: Mode, play: (world: World) => Prom
 }
 
 const factor = Number(process.env.MODEL_RUNS ?? 1);
-const seed = Number(process.env.MODEL_SEED ?? Date.now() % 2 ** 31);
 
 describe(`random graphs (seed ${seed})`, () => {
   for (const [kind, mode, numRuns] of [
@@ -330,7 +330,7 @@ describe(`random graphs (seed ${seed})`, () => {
     ["sqlite", "plainly", 10],
     ["sqlite", "abandoned", 4],
   ] as const) {
-    test(`on ${kind}, ${mode}: end as the model says`, { timeout: 60_000 * factor }, async () => {
+    test(`on ${kind}, ${mode}: end as the model says`, { timeout: 180_000 * factor }, async () => {
       await fc.assert(
         fc.asyncProperty(programs(false), async (program) => {
           const model = new Model();
@@ -346,11 +346,11 @@ describe(`random graphs (seed ${seed})`, () => {
             expect({ status, output, executions: handled.executions }).toEqual(predicted);
           });
         }),
-        { numRuns: numRuns * factor, seed },
+        { numRuns: numRuns * factor },
       );
     });
 
-    test(`on ${kind}, ${mode}: survive crashes at any commit`, { timeout: 60_000 * factor }, async () => {
+    test(`on ${kind}, ${mode}: survive crashes at any commit`, { timeout: 180_000 * factor }, async () => {
       const kills = fc.array(fc.record({ commits: fc.integer({ min: 1, max: 8 }), after: fc.boolean() }), { maxLength: 4 });
       await fc.assert(
         fc.asyncProperty(programs(true), kills, async (program, planned) => {
@@ -389,7 +389,7 @@ describe(`random graphs (seed ${seed})`, () => {
             }
           });
         }),
-        { numRuns: numRuns * factor, seed },
+        { numRuns: numRuns * factor },
       );
     });
   }

@@ -162,7 +162,7 @@ describe("when an operation of the file system fails", () => {
   // By default a third of the operations for each, and each operation for two; all of them with CRASH_SWEEP=full (`npm run crash`).
   const stride = process.env.CRASH_SWEEP === "full" ? 1 : 3;
   for (const [i, [what, fault]] of Object.entries(faults).entries()) {
-    it(`${what}, nothing is lost, whichever it is`, { timeout: 60_000 }, async () => {
+    it(`${what}, nothing is lost, whichever it is`, async () => {
       const plan = steps();
       const directory = mkdtempSync(join(tmpdir(), "abstractruntime-"));
       const calm = new Faulty();

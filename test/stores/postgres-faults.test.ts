@@ -198,7 +198,7 @@ describe("statements that were prepared on a connection which a pooler has given
 });
 
 describe("a server that goes and comes", () => {
-  it("loses nothing that was acknowledged, and what was under way is done when it is back", { timeout: 60_000 }, async () => {
+  it("loses nothing that was acknowledged, and what was under way is done when it is back", async () => {
     const server = await startServer();
     const clock = testClock();
     const open = () => postgresStore({ connectionString: server.url, clock });
@@ -241,7 +241,7 @@ describe("a server that goes and comes", () => {
     expect(await other.deliver([message(parked.runId)])).toEqual([{ kind: "stored" }]);
   });
 
-  it("is told to whoever asks, when it stays away for too long", { timeout: 60_000 }, async () => {
+  it("is told to whoever asks, when it stays away for too long", async () => {
     const server = await startServer();
     const store = await postgresStore({ connectionString: server.url, busyTimeoutMs: 200 });
     await server.stop();

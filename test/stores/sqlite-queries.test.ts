@@ -120,8 +120,11 @@ test("among thousands of runs, every filter in every order finds what a plain mo
     { version: "2" },
     { createdAfter: start, version: "2" },
   ];
-  for (const order of ["newest", "oldest", "updated", "waiting", "due"] as const) {
-    for (const filter of filters) {
+  const orders = ["newest", "oldest", "updated", "waiting", "due"] as const;
+  for (const [i, order] of orders.entries()) {
+    for (const [j, filter] of filters.entries()) {
+      // By default in two of three orders; in all of them with CRASH_SWEEP=full (`npm run crash`).
+      if (process.env.CRASH_SWEEP !== "full" && (i + j) % 3 === 0) continue;
       const query = { ...filter, order, limit: 900 };
       expect(await idsOf(query), JSON.stringify(query)).toEqual(foundIn(runs, query));
     }

@@ -155,7 +155,7 @@ describe("a store without transactions", () => {
     // A run that came into the store by another way waits for a runtime that has what it needs.
     const begun = await beginRun(booking, { runId: "r", vars: {}, now: Date.now() }, systemIds, defaultLimits);
     await runtime.store.create([begun]);
-    await expect(runtime.result("r", { timeoutMs: 20_000 })).rejects.toMatchObject({
+    await expect(runtime.result("r", { timeoutMs: 100_000 })).rejects.toMatchObject({
       code: "RUN_BLOCKED",
       fields: { code: "TRANSACTION_UNSUPPORTED" },
     });
