@@ -22,10 +22,10 @@ import {
 import { memoryStore } from "abstractruntime/memory";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { faultyStore, type TestClock, testClock, testIds } from "abstractruntime/testing";
-import { callStore, wrapStore } from "../../src/testing/wrap-store.ts";
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { tried } from "../properties.ts";
+import { deafStore } from "../kept-store.ts";
 
 const day = 86_400_000;
 const limit = 256 * 1024;
@@ -158,7 +158,7 @@ describe.each(Object.keys(stores))("on %s", (kind) => {
   test("a handler that ends while its runtime stops still puts and opens, and what it gives is offloaded", async () => {
     const clock = testClock();
     const shared = await (stores[kind] as (clock: TestClock) => Promise<Store>)(clock);
-    const kept = wrapStore(shared, async (method, args) => (method === "close" ? undefined : callStore(shared, method, args)));
+    const kept = deafStore(shared);
     const gate = Promise.withResolvers<void>();
     const begun = Promise.withResolvers<void>();
     const slow = defineEffect("slow", {

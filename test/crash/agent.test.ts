@@ -24,6 +24,7 @@ import { agent, invoices, ownTools, toPay } from "../../examples/agent.ts";
 import { type Fault, faultyStore } from "../../src/testing/faulty-store.ts";
 import { compiled } from "../compile-cache.ts";
 import { fastClock, schedulerOptions } from "./workload.ts";
+import { keptStore } from "../kept-store.ts";
 
 const full = process.env.CRASH_SWEEP === "full";
 const runId = "agent";
@@ -75,7 +76,7 @@ async function live(inner: Store, point?: CrashPoint, server: () => McpTools = (
     throw new AbstractRuntimeError("STORE_UNAVAILABLE", { store: inner.name, problem: "this process is dead" });
   };
   /** Runtimes close their store; this one outlives them. */
-  const kept: Store = { ...faultyStore(inner, []), close: async () => undefined };
+  const kept: Store = keptStore(inner);
   // That it is gone is all that others learn of it, as they do of a real process.
   const faults: Fault[] = [{ kind: "run", on: (method) => dead && method !== "retire", run: die }];
   if (point && "call" in point) faults.push({ kind: "run", call: point.call, after: point.after, run: die });

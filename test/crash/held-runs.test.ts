@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 import { type Fault, faultyStore } from "../../src/testing/faulty-store.ts";
 import { eventually } from "../eventually.ts";
 import { fastClock } from "./workload.ts";
+import { keptStore } from "../kept-store.ts";
 
 const clock = fastClock(100);
 const plain = defineWorkflow({ id: "plain", entry: "a", nodes: { a: () => complete({ done: true }) } });
@@ -53,7 +54,7 @@ test("no more runs are driven at a time than the scheduler's concurrency", async
     nodes: { a: () => count({}, { nextNode: "b" }), b: () => complete({}) },
   });
   const options = { store: memoryStore({ clock }), clock, workflows: [counted] };
-  const kept: Store = { ...faultyStore(options.store, []), close: async () => undefined };
+  const kept: Store = keptStore(options.store);
   {
     await using starter = await createRuntime({ ...options, store: kept, scheduler: false });
     for (let n = 0; n < 20; n++) await starter.start(counted);
@@ -65,7 +66,7 @@ test("no more runs are driven at a time than the scheduler's concurrency", async
 
 test("a runtime stopped while runs begin waits for them, and leaves none held", async () => {
   const store = memoryStore({ clock });
-  const kept: Store = { ...faultyStore(store, []), close: async () => undefined };
+  const kept: Store = keptStore(store);
   const first = await createRuntime({ store: kept, clock, workflows: [plain] });
   const begun = Promise.allSettled(Array.from({ length: 5 }, (_, n) => first.run(plain, { runId: `begun ${n}` })));
   await Promise.resolve();

@@ -3,11 +3,11 @@ import { createRuntime, isError, type Store } from "abstractruntime";
 import { memoryStore } from "abstractruntime/memory";
 import { sqliteStore } from "abstractruntime/sqlite";
 import { describe, expect, test } from "vitest";
-import { faultyStore } from "../../src/testing/faulty-store.ts";
 import { checkRun } from "./invariants.ts";
 import { eventually } from "../eventually.ts";
 import { liveRuns, observer, Peer, scratch, startsByKey } from "./processes.ts";
 import { carryOut, farMs, fastClock, fileOutside, memoryOutside, schedulerOptions, workflowsOf, workloads } from "./workload.ts";
+import { keptStore } from "../kept-store.ts";
 
 test.each(["SIGTERM", "SIGINT"] as const)(
   "on %s a process finishes the effects under way, begins nothing, and the next goes on",
@@ -81,7 +81,7 @@ describe.each(Object.keys(stores))("over %s", (kind) => {
       // Turns of the event loop before the stop: each of the first ones, then fewer and fewer.
       for (let done = false, turns = 0; !done; turns += 1 + Math.floor(turns / 4), points += 1) {
         const inner = await (stores[kind] as () => Promise<Store>)();
-        const kept: Store = { ...faultyStore(inner, []), close: async () => undefined };
+        const kept: Store = keptStore(inner);
         const outside = memoryOutside();
         const workflow = workflowsOf(outside)[name];
         const options = { clock, store: kept, workflows: [workflow], scheduler: schedulerOptions };

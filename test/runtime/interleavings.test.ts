@@ -29,6 +29,7 @@ import { memoryStore } from "../../src/stores/memory/index.ts";
 import { sqliteStore } from "../../src/stores/sqlite/index.ts";
 import { testClock } from "../../src/testing/index.ts";
 import { callStore, wrapStore } from "../../src/testing/wrap-store.ts";
+import { deafStore } from "../kept-store.ts";
 
 // ---- Turns ---------------------------------------------------------------------------------------------------------------
 
@@ -247,10 +248,7 @@ async function once(store: Store, play: Play, turns: Turns): Promise<void> {
     const where = turns.log.join(", ");
     expect(failures, where).toEqual([]);
     await checkMovable(store, runId, where);
-    const worker = await open(
-      wrapStore(store, async (method, args) => (method === "close" ? undefined : callStore(store, method, args))),
-      play.workflows,
-    );
+    const worker = await open(deafStore(store), play.workflows);
     await drain(worker, runId);
     await checkMovable(store, runId, where);
     if (play.after) {

@@ -3,18 +3,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import {
-  createRuntime,
-  defineEffect,
-  defineWorkflow,
-  complete,
-  isError,
-  moveRuns,
-  undoMove,
-  type Store,
-} from "../../src/index.ts";
+import { createRuntime, defineEffect, defineWorkflow, complete, moveRuns, undoMove, type Store } from "../../src/index.ts";
 import { type Fault, faultyStore, testClock } from "../../src/testing/index.ts";
 import { charged, type Tree, finishTree, type Kind, opened, runtimeOver, startTree, workflows } from "./moving-tree.ts";
+import { codeOf } from "../code-of.ts";
 
 const output = (tree: Tree): unknown => ({
   receipt: { charged: true },
@@ -29,13 +21,6 @@ async function drivableIn(store: Store): Promise<string[]> {
   const claimed = await store.claim({ workerId: "looker", fingerprint: "looker" }, { limit: 100 });
   await store.retire("looker");
   return claimed.map(({ row }) => row.runId).sort();
-}
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => "ok",
-    (error: unknown) => (isError(error) ? error.code : String(error)),
-  );
 }
 
 /** All of the tree is at the target, whole, and finishes there; the source is done with it. */

@@ -21,8 +21,8 @@ import { memoryStore } from "../../src/stores/memory/index.ts";
 import { postgresStore } from "../../src/stores/postgres/index.ts";
 import { sqliteStore } from "../../src/stores/sqlite/index.ts";
 import type { TestClock } from "../../src/testing/index.ts";
-import { callStore, wrapStore } from "../../src/testing/wrap-store.ts";
 import { dropSchema, newSchema, serverUrl } from "../stores/postgres-server.ts";
+import { deafStore } from "../kept-store.ts";
 
 /** Idempotency keys under which the outside world was charged. */
 export const charged: string[] = [];
@@ -64,7 +64,7 @@ export const workflows = [order, child];
 
 /** A runtime over a store that outlives it, and which drives only what it is told to. */
 export function runtimeOver(store: Store, clock: TestClock): Promise<Runtime> {
-  const kept = wrapStore(store, async (method, args) => (method === "close" ? undefined : callStore(store, method, args)));
+  const kept = deafStore(store);
   return createRuntime({ workflows, store: kept, clock, scheduler: false });
 }
 

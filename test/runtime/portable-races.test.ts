@@ -4,20 +4,11 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, expect, onTestFinished, test } from "vitest";
-import {
-  complete,
-  createRuntime,
-  defineWorkflow,
-  fail,
-  isError,
-  moveRuns,
-  type Runtime,
-  type Store,
-  undoMove,
-} from "../../src/index.ts";
+import { complete, createRuntime, defineWorkflow, fail, moveRuns, type Runtime, type Store, undoMove } from "../../src/index.ts";
 import { faultyStore, type TestClock, testClock } from "../../src/testing/index.ts";
-import { callStore, wrapStore } from "../../src/testing/wrap-store.ts";
 import { finishTree, opened, runtimeOver, startTree, type Tree, workflows } from "./moving-tree.ts";
+import { deafStore } from "../kept-store.ts";
+import { codeOf } from "../code-of.ts";
 
 let directory: string;
 let file: string;
@@ -36,17 +27,10 @@ const quick = defineWorkflow({
 });
 
 async function over(store: Store): Promise<Runtime> {
-  const kept = wrapStore(store, async (method, args) => (method === "close" ? undefined : callStore(store, method, args)));
+  const kept = deafStore(store);
   const runtime = await createRuntime({ workflows: [...workflows, quick], store: kept, clock, scheduler: false });
   onTestFinished(() => runtime.stop());
   return runtime;
-}
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => "ok",
-    (error: unknown) => (isError(error) ? error.code : String(error)),
-  );
 }
 
 async function exported(): Promise<{ from: Store; tree: Tree }> {

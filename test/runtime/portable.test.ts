@@ -4,9 +4,10 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
-import { createRuntime, isError, type Runtime, type Store, undoMove } from "../../src/index.ts";
+import { createRuntime, type Runtime, type Store, undoMove } from "../../src/index.ts";
 import { faultyStore, type TestClock, testClock } from "../../src/testing/index.ts";
 import { type Tree, finishTree, type Kind, opened, runtimeOver, startTree, workflows } from "./moving-tree.ts";
+import { codeOf } from "../code-of.ts";
 
 let directory: string;
 let file: string;
@@ -22,13 +23,6 @@ async function over(store: Store): Promise<Runtime> {
   const runtime = await runtimeOver(store, clock);
   onTestFinished(() => runtime.stop());
   return runtime;
-}
-
-async function codeOf(promise: Promise<unknown>): Promise<string> {
-  return promise.then(
-    () => "ok",
-    (error: unknown) => (isError(error) ? error.code : String(error)),
-  );
 }
 
 /** A tree that has left its store for the file. */

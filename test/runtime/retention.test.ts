@@ -15,8 +15,8 @@ import {
   waitEvent,
 } from "../../src/index.ts";
 import { faultyStore, type TestClock, testClock } from "../../src/testing/index.ts";
-import { callStore, wrapStore } from "../../src/testing/wrap-store.ts";
 import { type Kind, opened, runtimeOver, startTree } from "./moving-tree.ts";
+import { deafStore } from "../kept-store.ts";
 
 /** Short days: workers renew their leases all the time. */
 const day = 60_000;
@@ -69,7 +69,7 @@ async function runtimeOn(kind: Kind): Promise<Runtime> {
 
 /** One of several over a store, which outlives them. */
 async function runtimeOf(store: Store): Promise<Runtime> {
-  const kept = wrapStore(store, async (method, args) => (method === "close" ? undefined : callStore(store, method, args)));
+  const kept = deafStore(store);
   const runtime = await createRuntime({ workflows, store: kept, clock, scheduler: false });
   onTestFinished(() => runtime.stop());
   return runtime;

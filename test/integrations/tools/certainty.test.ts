@@ -1,11 +1,11 @@
 // Calls that were cut off and may have been carried out, and calls that count against a budget.
 import { createRuntime, type EffectContext, type JsonObject, type OnUncertain, type Run, type Store } from "abstractruntime";
 import { memoryStore } from "abstractruntime/memory";
-import { faultyStore } from "abstractruntime/testing";
 import { localTools, passthroughTools, toolEffect, type ToolExecutor, withApproval } from "abstractruntime/tools";
 import { afterAll, describe, expect, test } from "vitest";
 import { refusal, scenario as onEveryStore, type World } from "../../scenarios/harness.ts";
 import { batch, call } from "./batch.ts";
+import { keptStore } from "../../kept-store.ts";
 
 const scenario = (name: string, play: (world: World) => Promise<void>): void => onEveryStore(name, play, ["memory", "sqlite"]);
 const codeOf = (executor: ToolExecutor) => ({ workflows: [batch], effects: [toolEffect(executor)] });
@@ -21,7 +21,7 @@ describe("a runtime that stops while a tool is at work", () => {
   async function stopped(settings: { speculative?: boolean; onUncertain?: OnUncertain; needsApproval?: boolean }) {
     const inner = memoryStore();
     stores.push(inner);
-    const kept = (): Store => ({ ...faultyStore(inner, []), close: async () => undefined });
+    const kept = (): Store => keptStore(inner);
     const seen: EffectContext[] = [];
     let begun = (): void => undefined;
     const atWork = new Promise<void>((resolve) => {

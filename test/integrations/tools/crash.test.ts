@@ -17,6 +17,7 @@ import { localTools, type ToolCall, toolEffect, type ToolExecutor, type ToolResu
 import { describe, expect, test } from "vitest";
 import { moved, stopped } from "../../scenarios/harness.ts";
 import { batch } from "./batch.ts";
+import { keptStore } from "../../kept-store.ts";
 
 interface Death {
   /** At this call of the store, from 1, or in this tool. */
@@ -109,7 +110,7 @@ class World {
 
   /** Runtimes close their store; this one outlives them. */
   #kept(): Store {
-    return { ...faultyStore(this.#store, []), close: async () => undefined };
+    return keptStore(this.#store);
   }
 
   get(): Promise<Run> {
