@@ -1,6 +1,5 @@
 // Holds the invariants of invariants.ts over a SIGKILL at any point: at each call of the store, before and after it, and inside
 // effects. By default a fixed sample of the points; all of them with CRASH_SWEEP=full (`npm run crash`).
-import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,33 +9,12 @@ import type { ChildReport, ChildTask, CrashPoint } from "./child.ts";
 import { checkRun } from "./invariants.ts";
 import { type StoreKind, storeAt, storeKinds } from "./store-at.ts";
 import { fileOutside, type WorkloadName, workloads } from "./workload.ts";
+import { type Ended, runProgram } from "./run-child.ts";
+
+const runChild = (task: ChildTask): Promise<Ended<ChildReport>> => runProgram("child.ts", task);
 
 const full = process.env.CRASH_SWEEP === "full";
 const names = Object.keys(workloads) as WorkloadName[];
-const program = join(import.meta.dirname, "child.ts");
-
-interface Ended {
-  signal: NodeJS.Signals | null;
-  code: number | null;
-  report?: ChildReport;
-  complaint: string;
-}
-
-function runChild(task: ChildTask): Promise<Ended> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [...process.execArgv, program, JSON.stringify(task)], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    let output = "";
-    let complaint = "";
-    child.stdout.on("data", (chunk) => (output += chunk));
-    child.stderr.on("data", (chunk) => (complaint += chunk));
-    child.on("error", reject);
-    child.on("close", (code, signal) =>
-      resolve({ code, signal, complaint, ...(output === "" ? {} : { report: JSON.parse(output) }) }),
-    );
-  });
-}
 
 /** Crashes there, restarts unharmed, checks. Answers whether it did crash. */
 async function crashAt(store: StoreKind, workload: WorkloadName, crash: CrashPoint): Promise<boolean> {

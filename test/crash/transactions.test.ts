@@ -1,6 +1,5 @@
 // Exactly once: killed at any point, the user's rows and the run's records are the same in number, at once and in the end. By default
 // a fixed sample of the points; all of them with CRASH_SWEEP=full.
-import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,10 +8,12 @@ import { describe, expect, test } from "vitest";
 import { dropSchema, newSchema, serverUrl } from "../stores/postgres-server.ts";
 import { storeAt, type UserDatabase, userDatabase } from "../stores/user-database.ts";
 import type { TransactionReport, TransactionTask } from "./transactions-child.ts";
+import { type Ended, runProgram } from "./run-child.ts";
+
+const runChild = (task: TransactionTask): Promise<Ended<TransactionReport>> => runProgram("transactions-child.ts", task);
 
 const bookings = ["flight", "hotel", "car"];
 const full = process.env.CRASH_SWEEP === "full";
-const program = join(import.meta.dirname, "transactions-child.ts");
 
 /** A database of its own, and what removes it. */
 const databases: Record<string, () => Promise<{ address: string; remove(): Promise<void> }>> = {
@@ -97,26 +98,4 @@ async function look(address: string, user: UserDatabase, isOver: boolean): Promi
   if (isOver) expect(booked).toEqual(bookings);
   expect(ledger.filter(({ kind }) => kind === "effect_uncertain")).toEqual([]);
   expect((await runtime.verify("order")).problems).toEqual([]);
-}
-
-interface Ended {
-  signal: NodeJS.Signals | null;
-  report?: TransactionReport;
-  complaint: string;
-}
-
-function runChild(task: TransactionTask): Promise<Ended> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [...process.execArgv, program, JSON.stringify(task)], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    let output = "";
-    let complaint = "";
-    child.stdout.on("data", (chunk) => (output += chunk));
-    child.stderr.on("data", (chunk) => (complaint += chunk));
-    child.on("error", reject);
-    child.on("close", (_, signal) =>
-      resolve({ signal, complaint, ...(output === "" ? {} : { report: JSON.parse(output) as TransactionReport }) }),
-    );
-  });
 }

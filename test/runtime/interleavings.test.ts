@@ -442,24 +442,27 @@ interleaved("a driver parks, a pause and an unpause come, and an event", {
 const asked = flowOf(() => askUser({ prompt: "?" }, to as any), "asked");
 const parent = flowOf(() => all([subworkflow("asked", {}), subworkflow("asked", {})], to as any), "parent");
 
+/** Two children have been answered: the end of one is on its way, and the other is driven beside its parent. */
+const endsOfTwo: Play["actors"] = async ({ runtime, runId, before }) => {
+  const children: string[] = [];
+  await before(async (helper) => {
+    await helper.tick(runId);
+    const { runs } = await helper.list({ parentRunId: runId, order: "oldest" });
+    children.push(...runs.map((run) => run.runId));
+    for (const child of children) {
+      await helper.tick(child);
+      await helper.respond(child, "ok");
+    }
+    await helper.tick(children[0] as string);
+  });
+  const [driver, other] = [await runtime("driver"), await runtime("other")];
+  return [() => driver.tick(runId), () => other.tick(children[1] as string)];
+};
+
 interleaved("a parent takes one child's end, and the other child ends", {
   workflows: [parent, asked],
   start: parent,
-  actors: async ({ runtime, runId, before }) => {
-    const children: string[] = [];
-    await before(async (helper) => {
-      await helper.tick(runId);
-      const { runs } = await helper.list({ parentRunId: runId, order: "oldest" });
-      children.push(...runs.map((run) => run.runId));
-      for (const child of children) {
-        await helper.tick(child);
-        await helper.respond(child, "ok");
-      }
-      await helper.tick(children[0] as string);
-    });
-    const [driver, other] = [await runtime("driver"), await runtime("other")];
-    return [() => driver.tick(runId), () => other.tick(children[1] as string)];
-  },
+  actors: endsOfTwo,
   ends: ended([{ output: { text: "ok" } }, { output: { text: "ok" } }]),
 });
 
@@ -468,21 +471,7 @@ const fan = flowOf(() => fanOut("asked", { items: [{}, {}, {}], concurrency: 2 }
 interleaved("a fanOut takes one end and begins the next child, and another child ends", {
   workflows: [fan, asked],
   start: fan,
-  actors: async ({ runtime, runId, before }) => {
-    const children: string[] = [];
-    await before(async (helper) => {
-      await helper.tick(runId);
-      const { runs } = await helper.list({ parentRunId: runId, order: "oldest" });
-      children.push(...runs.map((run) => run.runId));
-      for (const child of children) {
-        await helper.tick(child);
-        await helper.respond(child, "ok");
-      }
-      await helper.tick(children[0] as string);
-    });
-    const [driver, other] = [await runtime("driver"), await runtime("other")];
-    return [() => driver.tick(runId), () => other.tick(children[1] as string)];
-  },
+  actors: endsOfTwo,
   after: async (runtime, runId) => {
     const { runs } = await runtime.list({ parentRunId: runId, order: "newest", status: "waiting" });
     for (const child of runs) await runtime.respond(child.runId, "ok");

@@ -15,20 +15,7 @@ import { memoryStore } from "../../src/stores/memory/index.ts";
 import { type Fault, faultyStore, type TestClock, testClock, testIds } from "../../src/testing/index.ts";
 import { callStore, wrapStore } from "../../src/testing/wrap-store.ts";
 import { stopped } from "../scenarios/harness.ts";
-
-/** A clock that, once moved, lets everything settle that needs no time. */
-function patient(clock: TestClock): TestClock {
-  const advance = clock.advance.bind(clock);
-  clock.advance = async (ms) => {
-    await advance(ms);
-    await turns(40);
-  };
-  return clock;
-}
-
-const turns = async (n = 10): Promise<void> => {
-  for (let i = 0; i < n; i++) await new Promise((resolve) => setImmediate(resolve));
-};
+import { patient, turns } from "./patient-clock.ts";
 
 const opened: { runtime: Runtime; clock: TestClock }[] = [];
 afterEach(async () => {
