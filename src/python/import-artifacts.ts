@@ -31,16 +31,19 @@ export async function importArtifacts(artifacts: ArtifactKeeper, found: PythonDi
     try {
       const { run_id, created_at, content_type } = metadata;
       const parts = Object.entries({ run_id, created_at, content_type }).filter(([, value]) => value !== null);
-      const given: [string, unknown][] = [
+      const ours: [string, unknown][] = [
         [pythonTag(pythonId), "artifact"],
         ...parts.map(([key, value]): [string, unknown] => [metadataTag(pythonId, key), value]),
-        ...Object.entries(metadata.tags),
       ];
-      const kept = given.filter(isArtifactTag).slice(0, mostTags);
+      const theirs = Object.entries(metadata.tags);
+      // Ours are what references are found by, and they say what an artifact was.
+      const free = theirs.filter(([name]) => !name.startsWith(pythonTag("")));
+      const kept = [...ours, ...free].filter(isArtifactTag).slice(0, mostTags);
       const tags = Object.fromEntries(kept) as Record<string, string>;
       // The bytes count for more than what they are found by.
-      if (kept.length < given.length)
-        report(`${pythonId}.meta`, `${given.length - kept.length} of its texts are too long, or too many, to be kept as tags`);
+      const left = ours.length + theirs.length - kept.length;
+      if (left > 0)
+        report(`${pythonId}.meta`, `${left} of its texts are too long, too many, or named as ours are, to be kept as tags`);
       // Any text was one there.
       const contentType = /^[\x20-\x7e]{1,255}$/.test(metadata.content_type) ? metadata.content_type : "application/octet-stream";
       const { id, sizeBytes } = await artifacts.putFor(chunksOf(path), { contentType, tags }, forEverMs);

@@ -82,7 +82,7 @@ test.each<[what: string, args: () => string[], exitCode: number, said: RegExp]>(
     "vars that are not JSON",
     () => ["run", approval, "--vars", "{topic"],
     2,
-    /^INVALID_OPTION: --vars is not JSON: .+\nWrite them as one word/,
+    /^INVALID_OPTION: --vars is not JSON: .+\nWrite it as one word/,
   ],
   ["vars that are no object", () => ["run", approval, "--vars", "[1]"], 2, /^INVALID_OPTION: --vars is not a JSON object/],
   [

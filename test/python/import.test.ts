@@ -268,14 +268,14 @@ describe.each(Object.entries(stores))("on the %s store", (_, openStore) => {
       { key: [attempt] },
     );
     mkdirSync(join(directory, "artifacts"));
-    const tags = { ["n".repeat(200)]: long.slice(0, 1_000), short: "x" };
+    const tags = { ["n".repeat(200)]: long.slice(0, 1_000), short: "x", "python:a": "another" };
     const metadata = { artifact_id: "a", content_type: "text/plain", size_bytes: 1, created_at: null, run_id: null, tags };
     writeFileSync(join(directory, "artifacts", "a.meta"), fileText(metadata));
     writeFileSync(join(directory, "artifacts", "a.bin"), "a");
     const report = await importPython(runtime, directory);
     expect(report.runs.map(({ runId }) => runId)).toEqual(["key"]);
     expect(report.problems.map(({ file, problem }) => `${file}: ${problem}`).sort()).toEqual([
-      "artifacts/a.meta: 1 of its texts are too long, or too many, to be kept as tags",
+      "artifacts/a.meta: 2 of its texts are too long, too many, or named as ours are, to be kept as tags",
       "run_actor.json: actor_id is longer than 500 characters",
       "run_half-key.json: wait_key has half of a surrogate pair",
       "run_long-key.json: wait_key is longer than 500 characters",

@@ -224,6 +224,8 @@ test("a file with another content and a fitting checksum is refused by what it s
     ({ copy }) => Object.assign(copy.row, { actorId: "x".repeat(3_000) }),
     ({ copy }) => Object.assign(copy.row, { parentRunId: "\ud800" }),
     ({ copy }) => Object.assign(copy.indexed, { number: "x".repeat(3_000) }),
+    ({ copy }) => Object.assign(copy.indexed, { ["x".repeat(3_000)]: 1 }),
+    ({ copy }) => Object.assign(copy, { counters: { "\ud800": 1 } }),
     ({ copy }) => Object.assign(copy.letters[0], { id: "\ud800" }),
   ];
   for (const change of members)

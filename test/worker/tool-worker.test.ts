@@ -1,7 +1,7 @@
 // Holds the tool worker as a process of its own: killed in the middle of jobs, stopped, used wrongly.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -165,8 +165,10 @@ test("Ctrl-C lets calls under way finish, takes nothing new, and says so", async
 });
 
 test("a signal ends it also when its file holds something open, such as a connection to a server of tools", async () => {
-  const worker = new Process([fixture("holding.ts"), "--port", "0"]);
-  await worker.says(/serves now at/);
+  // Whatever letters its name has, its jobs are its own.
+  symlinkSync(fixture("holding.ts"), join(directory, "工具.ts"));
+  const worker = new Process(["工具.ts", "--port", "0"]);
+  await worker.says(/serves now at \S+, with its jobs in sqlite:\.abstractruntime\/tool-jobs-工具\.db/);
   expect(await worker.end("SIGTERM")).toEqual({ code: 0, signal: null });
   expect(worker.err).toContain("Stopped.");
 });

@@ -3,7 +3,7 @@ import { type AddCommand, type Cli, nextCommand } from "../command.ts";
 import { driveHere } from "../drive-here.ts";
 import { findRun } from "../find-run.ts";
 import { reading } from "../open-runtime.ts";
-import { parseVars } from "./run.ts";
+import { parseObject } from "./run.ts";
 import { parseSeq } from "../run-point.ts";
 import { loadWorkflowFile } from "../workflow-file.ts";
 
@@ -52,7 +52,7 @@ export async function makeRun(
   make: (runtime: Runtime, options: ForkOptions) => Promise<{ runId: string }>,
 ): Promise<number> {
   const options: ForkOptions = {
-    ...(vars === undefined ? {} : { vars: parseVars(vars) }),
+    ...(vars === undefined ? {} : { vars: parseObject(vars) }),
     ...(restart ? { open: "restart" } : {}),
     ...(id === undefined ? {} : { runId: id }),
     ...(tag === undefined ? {} : { tags: tag }),

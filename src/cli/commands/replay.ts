@@ -3,7 +3,7 @@ import type { AddCommand, Cli } from "../command.ts";
 import { findRun } from "../find-run.ts";
 import { reading } from "../open-runtime.ts";
 import { wrongUse } from "../problem.ts";
-import { parseVars } from "./run.ts";
+import { parseObject } from "./run.ts";
 import { parseSeq } from "../run-point.ts";
 import { jsonLine } from "../terminal.ts";
 import { chooseWorkflow, loadWorkflowFile } from "../workflow-file.ts";
@@ -54,7 +54,7 @@ async function replay(cli: Cli, given: string, path: string, { from, vars, workf
       return runtime.replay(runId, {
         ...(chosen ? { workflow: chosen } : {}),
         ...(from === undefined ? {} : { fromSeq: parseSeq(from, "--from") }),
-        ...(vars === undefined ? {} : { vars: parseVars(vars) }),
+        ...(vars === undefined ? {} : { vars: parseObject(vars) }),
         effects: Object.fromEntries(live.map((type) => [type, "live" as const])),
       });
     },

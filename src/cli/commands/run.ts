@@ -43,8 +43,8 @@ Examples:
 };
 
 async function run(cli: Cli, path: string, options: RunOptions): Promise<number> {
-  const vars = options.vars === undefined ? undefined : parseVars(options.vars);
-  const budget = options.budget === undefined ? undefined : parseVars(options.budget, "--budget", '{"tokens":100000}');
+  const vars = options.vars === undefined ? undefined : parseObject(options.vars);
+  const budget = options.budget === undefined ? undefined : parseObject(options.budget, "--budget", '{"tokens":100000}');
   if (options.interactive && (cli.json || !cli.terminal.io.isTTY)) {
     throw wrongUse(
       "--interactive",
@@ -92,15 +92,15 @@ async function goesOn(runtime: Runtime, file: WorkflowFile, runId: string, chose
 }
 
 /** @throws INVALID_OPTION */
-export function parseVars(text: string, option = "--vars", example = '{"topic":"Durability"}'): object {
-  const hint = `Write them as one word for the shell: ${option} '${example}'.`;
-  let vars: unknown;
+export function parseObject(text: string, option = "--vars", example = '{"topic":"Durability"}'): object {
+  const hint = `Write it as one word for the shell: ${option} '${example}'.`;
+  let given: unknown;
   try {
-    vars = parseJson(text);
+    given = parseJson(text);
   } catch (error) {
     throw wrongUse(option, `${option} is not JSON: ${(error as Error).message}`, hint);
   }
-  if (typeof vars !== "object" || vars === null || Array.isArray(vars))
+  if (typeof given !== "object" || given === null || Array.isArray(given))
     throw wrongUse(option, `${option} is not a JSON object`, hint);
-  return vars;
+  return given;
 }

@@ -24,9 +24,9 @@ interface ToolWorkerFlags {
 function ownStore(file: string): string {
   const { dir, name } = parse(relative("", resolve(file)));
   return `sqlite:.abstractruntime/tool-jobs-${`${dir}/${name}`
-    .replaceAll(/[^\w.]+/g, "-")
+    .replaceAll(/[^\p{L}\p{M}\p{N}_.]+/gu, "-")
     .replace(/^-/, "")
-    .slice(-100)}.db`;
+    .slice(-70)}.db`;
 }
 
 export const addToolWorker: AddCommand = (program, act) => {

@@ -72,7 +72,7 @@ export async function callModel(
 
 interface Ended {
   finishReason: { unified: string; raw?: string | undefined };
-  usage?: ModelUsage;
+  usage?: ModelUsage | null;
 }
 
 /** By the specification all of it is there. An answer is none the worse where it is not. */
@@ -287,7 +287,8 @@ export function storable(text: string): Json | undefined {
   }
 }
 
-function usageOf({ inputTokens, outputTokens }: ModelUsage = {}): Usage | null {
+function usageOf(counted: ModelUsage | null | undefined): Usage | null {
+  const { inputTokens, outputTokens } = counted ?? {};
   const input = inputTokens?.total || 0;
   const output = outputTokens?.total || 0;
   // Zeros are what libraries make of it where a server did not count.

@@ -1,5 +1,5 @@
 /** A request in the words of the AI SDK's language model specification, versions 3 and 4. */
-import type { Json } from "../../index.ts";
+import type { Json, JsonObject } from "../../index.ts";
 import type { FilePart, Message, Part } from "./message.ts";
 import { isObject } from "../json-object.ts";
 import type { LlmRequest } from "./request.ts";
@@ -32,8 +32,7 @@ export function callOptions(request: LlmRequest, specification: string): CallOpt
       type: "function",
       name,
       description,
-      // For one tool whose schema does not say that it is of an object, OpenAI refuses the whole request.
-      inputSchema: { type: "object", properties: {}, ...parameters },
+      inputSchema: inputSchema(parameters),
     })),
     toolChoice:
       toolChoice && (typeof toolChoice === "string" ? { type: toolChoice } : { type: "tool", toolName: toolChoice.name }),
@@ -41,6 +40,15 @@ export function callOptions(request: LlmRequest, specification: string): CallOpt
   // What is null is not sent, and zero is.
   for (const [name, value] of Object.entries(options)) if (value == null) delete options[name];
   return options as CallOptions;
+}
+
+/**
+ * For one tool without arguments that does not say so in full, OpenAI refuses the whole request. Of a schema that says its arguments in
+ * another way, Google's provider would then send nothing.
+ */
+function inputSchema(parameters: JsonObject): JsonObject {
+  if (["$ref", "allOf", "anyOf", "oneOf"].some((keyword) => Object.hasOwn(parameters, keyword))) return parameters;
+  return { type: "object", properties: {}, ...parameters };
 }
 
 function promptMessage(message: Message, specification: string): object {

@@ -56,4 +56,4 @@ export class Secrets {
   }
 }
 
-const tokens = /\b(?:Bearer\s+\S+|(?:sk-|xai-|pplx-|gsk_|hf_|AIza)[\w-]{8,})/gi;
+const tokens = /\b(?:Bearer\s+\S+|(?:sk-|AIza)[\w-]{8,}|(?:xai-|pplx-|gsk_|hf_)[a-z\d]{8,})/gi;

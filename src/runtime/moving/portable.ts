@@ -229,8 +229,11 @@ const list =
   (shape: Shape): Shape =>
   (value) =>
     Array.isArray(value) && value.every(shape);
-const scalars: Shape = (value) =>
-  isObject(value) && Object.values(value).every((one) => name(one) || number(one) || typeof one === "boolean");
+const byName =
+  (shape: Shape): Shape =>
+  (value) =>
+    isObject(value) && Object.entries(value).every(([key, one]) => name(key) && shape(one));
+const scalar: Shape = (value) => name(value) || number(value) || typeof value === "boolean";
 const artifactTags: Shape = (value) => isObject(value) && Object.entries(value).every(isArtifactTag);
 const object =
   (members: Record<string, Shape>): Shape =>
@@ -293,14 +296,14 @@ const shapes: Record<string, Shape> = {
         until: optional(integer),
       }),
     ),
-    indexed: scalars,
+    indexed: byName(scalar),
     checkpoints: list(object({ seq: whole, ordinal: whole, text })),
     archivedBefore: optional(whole),
     blocked: optional(
       object({ code: name, problem: text, fingerprint: text, quarantine: (value) => typeof value === "boolean" }),
     ),
     artifacts: list(name),
-    counters: optional((value) => isObject(value) && Object.values(value).every(number)),
+    counters: optional(byName(number)),
     letters: list(
       object({
         id: name,

@@ -15,6 +15,7 @@ import {
   type Message,
 } from "abstractruntime/llm";
 import { describe, expect, test } from "vitest";
+import { Secrets } from "../../../src/integrations/llm/secrets.ts";
 import { after, outputOf, place } from "./place.ts";
 
 const usage = { inputTokens: { total: 3 }, outputTokens: { total: 4 } };
@@ -117,7 +118,7 @@ describe.each(specifications)("models of $name", ({ Model, wrap, reasoning }) =>
     expect(shown).toEqual(ids);
   });
 
-  test.each([undefined, {}, { inputTokens: null, outputTokens: { total: Number.NaN } }])(
+  test.each([undefined, null, {}, { inputTokens: null, outputTokens: { total: Number.NaN } }])(
     "an answer is one that was not counted rightly: %j",
     async (counted) => {
       const parts = [
@@ -360,6 +361,11 @@ describe.each(specifications)("models of $name", ({ Model, wrap, reasoning }) =>
     expect(output.message).not.toContain("abcdef");
     expect(calls).toBe(attempts);
   });
+});
+
+test("names that only begin as keys do are told", () => {
+  const problem = "xai-grok-4-fast and pplx-70b-online are unknown to hf_hub_download()";
+  expect(new Secrets().cut(problem)).toBe(problem);
 });
 
 test("models of both versions fit the type", () => {

@@ -145,15 +145,19 @@ describe.each(providers)("$version", ({ provider }) => {
     expect(body).not.toHaveProperty("base_url");
   });
 
-  test.each<JsonObject>([{}, { type: "object" }])(
-    "a tool without arguments says so in full, as servers want it: %j",
-    async (parameters) => {
+  test.each<[given: JsonObject, sent: JsonObject]>([
+    [{}, { type: "object", properties: {} }],
+    [{ type: "object" }, { type: "object", properties: {} }],
+    [{ anyOf: [weather.parameters] }, { anyOf: [weather.parameters] }],
+  ])(
+    "a tool without arguments says so in full, as servers want it, and no other is said to be one: %j",
+    async (parameters, sent) => {
       await using server = await OpenAiServer.start({});
       await using here = await place(client(server), () =>
         llmCall({ prompt: "Hi", tools: [{ name: "now", parameters }] }, after),
       );
       await here.ask();
-      expect(server.requests[0]?.body.tools[0].function.parameters).toEqual({ type: "object", properties: {} });
+      expect(server.requests[0]?.body.tools[0].function.parameters).toEqual(sent);
     },
   );
 
