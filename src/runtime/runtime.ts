@@ -788,6 +788,7 @@ export class Runtime implements AsyncDisposable {
       if (record.kind.startsWith("run_") || record.kind === "parked")
         this.#changes.tell(record.runId, record.kind === "run_completed" ? record.data.output : undefined);
     }
-    if (this.#events.hears("run")) this.#events.emit("run", { ...row });
+    // A lease that is given up by itself says nothing new of the run.
+    if (records.length > 0 && this.#events.hears("run")) this.#events.emit("run", { ...row });
   }
 }

@@ -50,6 +50,30 @@ test("every record is told, once and in order, from the run's first", async () =
   for (const id of [runId, run.runId]) expect(told[id]).toEqual((await runtime.ledger(id)).map(({ seq }) => seq));
 });
 
+test("the end of a run is told once, also when its records are committed before its lease is given up", async () => {
+  const time = testClock();
+  let lateMs = 0;
+  // A step that takes long: what is to be written is written at once.
+  const slow = defineWorkflow({
+    id: "slow",
+    entry: "a",
+    nodes: {
+      a: () => goto("b"),
+      b: () => {
+        lateMs += 20;
+        return complete();
+      },
+    },
+  });
+  const clock = { now: () => time.now() + lateMs, setTimer: time.setTimer.bind(time) };
+  const { runtime, store } = await open({ workflows: [slow], clock });
+  const rows: string[] = [];
+  runtime.on("run", ({ status, seq }) => rows.push(`${status} ${seq}`));
+  await runtime.run(slow);
+  expect(store.calls.filter((call) => call === "commit")).toHaveLength(2);
+  expect(rows).toEqual(["running 0", "completed 2"]);
+});
+
 test("nothing is told before it is durable, and nothing of a commit that failed", async () => {
   const { runtime, clock, faults, inner } = await open();
   const told: number[] = [];
