@@ -264,12 +264,12 @@ export class Driver {
   }
 
   /**
-   * Whether what is due is a node, to which only the workflow's code of the run's version leads, or what a cancelled run calls off,
-   * which takes its code of any version. What is open is of the old version until it has ended, and so are the results that it writes.
+   * Whether what is due is a node, to which only the workflow's code of the run's version leads, or an attempt, which takes its code of
+   * any version. What is open is of the old version until it has ended, and so are the results that it writes.
    */
   #needsCode([first]: readonly RecordDraft[]): boolean {
     const run = this.#run;
-    if (first?.kind === "effect_started" && isWindingUp(run.state)) return !run.needs.workflow;
+    if (first?.kind === "effect_started") return !run.needs.workflow;
     return first?.kind === "step" && (this.#outdated() || !run.needs.workflow);
   }
 

@@ -46,15 +46,13 @@ export function dueEffects(
       } else if (missing) return resting ? undefined : missing;
       // Starting a child again finds the one that was started, so it is simply begun anew.
       else if (!resting || effect.phase === "executing") effects.push(effect);
-    } else if (windsUp) {
+    } else if (windsUp || effect.parting) {
       const wasUnderWay = inherited.delete(id);
       if (effect.parting && definition && !wasUnderWay) {
         effects.push(effect);
-        areExternal ||= needs.isExternal(effect);
+        // What calls off may be harmless itself; that nobody waits for it any more is to be durable first.
+        areExternal = true;
       } else executions.settle(id, wasUnderWay ? interrupted(definition, effect) : notBegun);
-    } else if (!definition && effect.parting) {
-      // The run goes on all the same.
-      executions.settle(id, notBegun);
     } else if (!definition && !isBuiltIn(type)) {
       return resting ? undefined : needs.unknownEffect(type);
     } else if (definition?.transactional && !needs.hasTransactions) {
@@ -65,8 +63,7 @@ export function dueEffects(
       executions.settle(id, interrupted(definition, effect));
     } else {
       effects.push(effect);
-      // What calls off may be harmless itself; that something else has won is to be durable first.
-      areExternal ||= effect.parting === true || needs.isExternal(effect);
+      areExternal ||= needs.isExternal(effect);
     }
   }
   return { effects, areExternal };

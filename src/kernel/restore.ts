@@ -51,9 +51,11 @@ export async function restoreRun(
     isBad?.(error);
     const { archivedBefore: first = 0 } = loaded;
     const base = first > 0 ? (await store.checkpoints(runId)).find(({ seq }) => seq === first - 1) : undefined;
-    return restore(runId, {
+    const restored = restore(runId, {
       ...(base ? { checkpoint: base } : {}),
       tail: at < first ? [] : await store.records(runId, first, at + 1 - first),
     });
+    // The next one follows the bad one: which older ones stay goes by their numbers.
+    return { ...restored, checkpoint: { ...restored.checkpoint, ordinal: loaded.checkpoint.ordinal } };
   }
 }

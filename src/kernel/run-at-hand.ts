@@ -124,7 +124,7 @@ export class RunAtHand {
     for (const effect of this.state.open.values()) {
       const { id, phase, leaves, parting } = effect;
       if (!id.startsWith(`${group.id}.`)) continue;
-      const isCalledOff = parting || leaves || wantsCallOff(effect) ? isLeftBehind(this.state, effect) : false;
+      const isCalledOff = (parting || leaves || wantsCallOff(effect)) && isLeftBehind(this.state, effect);
       if (isCalledOff && wantsCallOff(effect)) may = false;
       if (phase !== "executing" || !(isCalledOff || this.needs.isExternal(effect))) continue;
       if (!isCalledOff && !this.executions.has(id) && !this.inherited.has(id)) continue;

@@ -39,8 +39,8 @@ function isOlder(copy: { seq: number; head: string }, known: { seq: number; head
 }
 
 /**
- * Whether a copy was made before the run left here, or was purged: another store has it since. Its last record may be the same, so that the epoch tells,
- * which is counted on by every fence.
+ * Whether a copy was made before the run left here, or before it was purged. Where another store has had it since, its last record may be
+ * the same, so that the epoch tells, which is counted on by every fence.
  */
 function isFromBefore(copy: RunCopy, left: { seq: number; head: string; epoch: number }): boolean {
   return isOlder(copy.row, left) || copy.epoch < left.epoch;

@@ -298,9 +298,17 @@ test("a schedule that has left is not made again beside the one that fires", asy
   const daily = { id: "daily", workflow: "child", everyMs: 86_400_000 };
   await runtime.schedules.create(daily);
   await moveRuns(from, to, ["schedule:daily"]);
-  expect(await codeOf(runtime.schedules.create(daily))).toBe("RUN_MOVED");
-  expect(await runtime.schedules.list()).toEqual([]);
-  expect((await (await runtimeOver(to, clock)).schedules.create(daily)).status).toBe("active");
+  const { schedules } = runtime;
+  for (const call of [() => schedules.create(daily), () => schedules.get("daily"), () => schedules.trigger("daily")])
+    expect(await codeOf(call())).toBe("RUN_MOVED");
+  expect(await schedules.list()).toEqual([]);
+  const there = await runtimeOver(to, clock);
+  expect((await there.schedules.create(daily)).status).toBe("active");
+  // Nor where nothing but its tombstone is left, for as long as that is all that is known of it.
+  await moveRuns(to, from, ["schedule:daily"], { purge: true });
+  expect((await schedules.get("daily")).status).toBe("active");
+  expect(await codeOf(there.schedules.create(daily))).toBe("RUN_PURGED");
+  expect(await codeOf(there.schedules.get("daily"))).toBe("SCHEDULE_NOT_FOUND");
   await runtime.stop();
 });
 

@@ -187,15 +187,23 @@ scenario("a damaged checkpoint is rebuilt from the ledger", async (world) => {
         vars.lines = [...(vars.lines ?? []), "x".repeat(4_000)];
         return vars.lines.length < 50 ? goto("a") : askUser({ prompt: "?" }, { resultKey: "answer", nextNode: "b" });
       },
-      b: ({ vars }) => complete({ lines: vars.lines.length, answer: vars.answer }),
+      b: ({ vars }) =>
+        vars.answer.text === "on"
+          ? askUser({ prompt: "?" }, { resultKey: "answer", nextNode: "b" })
+          : complete({ lines: vars.lines.length, answer: vars.answer }),
     },
   });
   await world.use(flow);
   const run = await world.run(flow);
-  expect(await world.damageCheckpoints(run.runId)).toBeGreaterThan(0);
+  const damaged = await world.damageCheckpoints(run.runId);
+  expect(damaged).toBeGreaterThan(0);
   world.damaged.add(run.runId);
   expect(await world.get(run.runId)).toEqual(run);
   expect((await world.with((runtime) => runtime.stateAt(run.runId, 49))).vars.lines).toHaveLength(49);
+  await world.respond(run.runId, "on");
+  // A good one is written at once, and has the next number.
+  const checkpoints = await world.with(({ store }) => store.checkpoints(run.runId));
+  expect(checkpoints.at(-1)?.ordinal).toBe(damaged + 1);
   expect(await world.respond(run.runId, "go")).toMatchObject({
     status: "completed",
     output: { lines: 50, answer: { text: "go" } },

@@ -3,12 +3,14 @@ import { AbstractRuntimeError, type ErrorData, isError, invalidOption } from "..
 import { nearest } from "../../kernel/nearest.ts";
 import { cloneJson, type JsonObject } from "../../kernel/json.ts";
 import { isEnded, type RunState } from "../../kernel/run.ts";
+import type { Moving } from "../../kernel/moving.ts";
 import type { Spend } from "../../kernel/spend.ts";
 import type { Loaded } from "../../kernel/transition.ts";
 import type { Store } from "../../kernel/store.ts";
 import type { Anything } from "../../kernel/typing.ts";
 import type { Workflow } from "../../kernel/workflow.ts";
 import { checkFires, checkScheduleId, checkScheduleOptions, differences, readSpec, type ScheduleOptions } from "./spec.ts";
+import { missing } from "../read.ts";
 import { runsOf } from "../runs-of.ts";
 import { nextMoment } from "./moments.ts";
 import { type ScheduleSpec, type ScheduleVars, scheduleWorkflow, scheduleWorkflowId, varsAt } from "./workflow.ts";
@@ -62,6 +64,12 @@ interface Found {
   deleted: boolean;
 }
 
+interface Generation {
+  found?: Found;
+  /** It was purged here before it had ended: another store has it. */
+  hasLeft?: boolean;
+}
+
 export class Schedules {
   readonly #host: ScheduleHost;
 
@@ -74,7 +82,7 @@ export class Schedules {
    * options finds it, also after it has ended; after `delete` a call makes it anew.
    *
    * @throws INVALID_OPTION, SCHEDULE_INVALID, SCHEDULE_EXISTS (with other options), WORKFLOW_UNKNOWN, VARS_INVALID, NOT_JSON, TOO_LARGE,
-   *   RUN_MOVED (it fires in another store)
+   *   RUN_MOVED, RUN_PURGED (it fires in another store)
    */
   async create<Input = Anything>(options: ScheduleOptions<Input>): Promise<Schedule> {
     checkScheduleOptions(options);
@@ -83,12 +91,12 @@ export class Schedules {
     const spec = readSpec(options as ScheduleOptions, workflow.id);
     await this.#host.checkVars(workflow, varsAt(spec, this.#host.now()));
     for (;;) {
-      const { found, generation } = await this.#newest(spec.id);
+      const { found, generation, hasLeft } = await this.#newest(spec.id);
+      if (hasLeft) throw await missing(this.#host.store, runIdOf(spec.id, generation));
       const different = found && differences(found.vars.spec, spec);
       if (found && different && stands(found, different)) {
-        const { moving, row } = found.loaded;
         // Nothing fires here, and it would fire twice if another one were made.
-        if (moving) throw new AbstractRuntimeError("RUN_MOVED", { runId: row.runId, to: moving.to, phase: moving.phase });
+        if (found.loaded.moving) throw movedError(found.loaded);
         if (different.length === 0) return this.#view(found);
         throw new AbstractRuntimeError("SCHEDULE_EXISTS", { scheduleId: spec.id, different });
       }
@@ -104,7 +112,7 @@ export class Schedules {
     }
   }
 
-  /** @throws SCHEDULE_NOT_FOUND */
+  /** @throws SCHEDULE_NOT_FOUND, RUN_MOVED */
   async get(id: string): Promise<Schedule> {
     return this.#view(await this.#existing(id));
   }
@@ -114,9 +122,8 @@ export class Schedules {
     const newest = await this.#generations();
     const schedules: Schedule[] = [];
     for (const [id, generation] of [...newest].sort(([a], [b]) => (a < b ? -1 : 1))) {
-      const found = await this.#generation(id, generation);
-      if (!found || found === "purged") continue;
-      if (!found.deleted && found.loaded.moving?.phase !== "left") schedules.push(await this.#view(found));
+      const found = (await this.#generation(id, generation))?.found;
+      if (found && !found.deleted && found.loaded.moving?.phase !== "left") schedules.push(await this.#view(found));
     }
     return schedules;
   }
@@ -124,7 +131,7 @@ export class Schedules {
   /**
    * From now on nothing fires; runs under way go on. A second call does nothing.
    *
-   * @throws SCHEDULE_NOT_FOUND, also when it has ended.
+   * @throws RUN_MOVED, SCHEDULE_NOT_FOUND, also when it has ended.
    */
   async pause(id: string): Promise<void> {
     const { state, paused } = await this.#live(id);
@@ -140,7 +147,7 @@ export class Schedules {
   /**
    * Ends a schedule for good, by a cancel of its run. A second call does nothing, nor does one after its end.
    *
-   * @throws SCHEDULE_NOT_FOUND when there was never one.
+   * @throws RUN_MOVED, SCHEDULE_NOT_FOUND when there was never one.
    */
   async delete(id: string): Promise<void> {
     checkScheduleId(id);
@@ -154,7 +161,7 @@ export class Schedules {
    * next. `momentKey` gets the present moment.
    *
    * @param options.key A second call with the same key finds the run that the first one started. Default: one of its own.
-   * @throws SCHEDULE_NOT_FOUND, WORKFLOW_UNKNOWN, VARS_INVALID, INVALID_OPTION
+   * @throws SCHEDULE_NOT_FOUND, RUN_MOVED, WORKFLOW_UNKNOWN, VARS_INVALID, INVALID_OPTION
    */
   async trigger(id: string, options: { key?: string } = {}): Promise<{ runId: string }> {
     const { key = this.#host.id() } = options;
@@ -180,6 +187,7 @@ export class Schedules {
     checkScheduleId(id);
     const { found } = await this.#newest(id);
     if (!found || found.deleted) throw await this.#unknown(id);
+    if (found.loaded.moving?.phase === "left") throw movedError(found.loaded);
     return found;
   }
 
@@ -198,15 +206,15 @@ export class Schedules {
   }
 
   /**
-   * The newest generation, 0 when there was none; without what was found when that has been purged. Generations follow one another
-   * without a gap, those that were purged included: it is found by doubling, then halving.
+   * The newest generation, 0 when there was none. Generations follow one another without a gap, those that were purged included: it is
+   * found by doubling, then halving.
    */
-  async #newest(id: string): Promise<{ generation: number; found?: Found }> {
-    let newest: { generation: number; found?: Found } = { generation: 0 };
+  async #newest(id: string): Promise<{ generation: number } & Generation> {
+    let newest: { generation: number } & Generation = { generation: 0 };
     const isThere = async (generation: number): Promise<boolean> => {
-      const found = await this.#generation(id, generation);
-      if (found) newest = { generation, ...(found === "purged" ? {} : { found }) };
-      return found !== undefined;
+      const one = await this.#generation(id, generation);
+      if (one) newest = { generation, ...one };
+      return one !== undefined;
     };
     let missing = 1;
     while (await isThere(missing)) missing *= 2;
@@ -218,10 +226,13 @@ export class Schedules {
   }
 
   /** @throws RUN_EXISTS when its id was given to a run of another workflow. */
-  async #generation(id: string, generation: number): Promise<Found | "purged" | undefined> {
+  async #generation(id: string, generation: number): Promise<Generation | undefined> {
     const runId = runIdOf(id, generation);
     const found = await this.#host.find(runId);
-    if (!found) return (await this.#host.store.tombstone(runId)) && "purged";
+    if (!found) {
+      const tombstone = await this.#host.store.tombstone(runId);
+      return tombstone && { hasLeft: !isEnded(tombstone) };
+    }
     const { state, loaded } = found;
     if (state.workflowId !== scheduleWorkflowId)
       throw new AbstractRuntimeError("RUN_EXISTS", { runId, problem: `workflow "${state.workflowId}", not as a schedule` });
@@ -233,7 +244,7 @@ export class Schedules {
       if (key === "cancel") deleted = true;
       else if (key === "pause" || key === "unpause") paused = key === "pause";
     }
-    return { generation, state, loaded, vars: state.vars as unknown as ScheduleVars, paused, deleted };
+    return { found: { generation, state, loaded, vars: state.vars as unknown as ScheduleVars, paused, deleted } };
   }
 
   /** The newest generation of every schedule there ever was. */
@@ -274,6 +285,11 @@ export class Schedules {
 function stands({ state, deleted }: Found, different: readonly string[]): boolean {
   if (deleted || state.status === "failed") return false;
   return !isEnded(state) || different.length === 0;
+}
+
+function movedError({ row, moving }: Loaded): AbstractRuntimeError<"RUN_MOVED"> {
+  const { to, phase } = moving as Moving;
+  return new AbstractRuntimeError("RUN_MOVED", { runId: row.runId, to, phase });
 }
 
 function runIdOf(id: string, generation: number): string {
