@@ -57,16 +57,22 @@ async function open(options: RuntimeOptions) {
   return runtime;
 }
 
+/** A workflow that talks once, and what it does then. */
+function talkers() {
+  const { say, act } = talking();
+  const talker = defineWorkflow({
+    id: "talker",
+    effects: [say],
+    entry: "ask",
+    nodes: { ask: () => say("go", { nextNode: "end" }), end: () => complete() },
+  });
+  return { talker, act };
+}
+
 describe.each(Object.keys(places))("over %s", (name) => {
   test("what is streamed elsewhere is seen while it is streamed, and every reader goes on anywhere", async () => {
     const openStore = await (places[name] as Places[string])();
-    const { say, act } = talking();
-    const talker = defineWorkflow({
-      id: "talker",
-      effects: [say],
-      entry: "ask",
-      nodes: { ask: () => say("go", { nextNode: "end" }), end: () => complete() },
-    });
+    const { talker, act } = talkers();
     const seen = gate();
     const resumed = gate();
     act.now = async ({ stream }) => {
@@ -111,13 +117,7 @@ describe.each(Object.keys(places))("over %s", (name) => {
 
   test("an attempt of a runtime that is gone shows as far as it was kept, and the next one as a reset", async () => {
     const openStore = await (places[name] as Places[string])();
-    const { say, act } = talking();
-    const talker = defineWorkflow({
-      id: "talker",
-      effects: [say],
-      entry: "ask",
-      nodes: { ask: () => say("go", { nextNode: "end" }), end: () => complete() },
-    });
+    const { talker, act } = talkers();
     act.now = ({ stream, attempt, signal }) => {
       stream(text(`attempt ${attempt}`));
       return attempt > 1 ? null : new Promise((_, reject) => signal.addEventListener("abort", reject));

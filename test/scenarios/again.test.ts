@@ -15,6 +15,7 @@ import {
   type StepPlan,
   wait,
   waitEvent,
+  type DefinedEffect,
 } from "abstractruntime";
 import { expect } from "vitest";
 import { refusal, scenario } from "./harness.ts";
@@ -51,6 +52,23 @@ function asking(run: (call: Call, signal: AbortSignal) => unknown, request: () =
     },
   });
   return { ask, calls, flow };
+}
+
+/** Lets those named through `use`, at the same time as far as they do not exclude each other. */
+function door<Result>(use: DefinedEffect<"use", { name: string }, Result>, names: readonly string[]) {
+  return defineWorkflow({
+    id: "door",
+    effects: [use],
+    entry: "go",
+    nodes: {
+      go: () =>
+        all(
+          names.map((name) => use({ name })),
+          { resultKey: "got", nextNode: "end" },
+        ) as never,
+      end: ({ vars }) => complete({ got: vars.got }),
+    },
+  });
 }
 
 scenario("a handler that asks is called again with each answer, under one idempotency key", async (world) => {
@@ -281,15 +299,7 @@ scenario("an effect that waits lets the next of those it excludes begin", async 
       return name === "first" && answers.length === 0 ? wait({ reason: "user", prompt: "?", again: true }) : name;
     },
   });
-  const flow = defineWorkflow({
-    id: "door",
-    effects: [use],
-    entry: "go",
-    nodes: {
-      go: () => all([use({ name: "first" }), use({ name: "second" })], { resultKey: "got", nextNode: "end" }),
-      end: ({ vars }) => complete({ got: vars.got }),
-    },
-  });
+  const flow = door(use, ["first", "second"]);
   await world.use(flow);
   const { runId } = await world.run(flow);
   expect(order).toEqual(["first0", "second0"]);
@@ -308,15 +318,7 @@ scenario("an effect that is to be tried again has not settled: those that it exc
       return name;
     },
   });
-  const flow = defineWorkflow({
-    id: "door",
-    effects: [use],
-    entry: "go",
-    nodes: {
-      go: () => all([use({ name: "a" }), use({ name: "b" }), use({ name: "c" })], { resultKey: "got", nextNode: "end" }),
-      end: ({ vars }) => complete({ got: vars.got }),
-    },
-  });
+  const flow = door(use, ["a", "b", "c"]);
   await world.use(flow);
   const { runId } = await world.run(flow);
   expect(order).toEqual(["a"]);
@@ -620,15 +622,7 @@ scenario("a long backoff of one lets the next of those it excludes begin, and co
       return name;
     },
   });
-  const flow = defineWorkflow({
-    id: "door",
-    effects: [use],
-    entry: "go",
-    nodes: {
-      go: () => all([use({ name: "first" }), use({ name: "second" })], { resultKey: "got", nextNode: "end" }),
-      end: ({ vars }) => complete({ got: vars.got }),
-    },
-  });
+  const flow = door(use, ["first", "second"]);
   await world.use(flow);
   const { runId, status, wakeAt } = await world.run(flow);
   expect({ status, wakeAt }).toEqual({ status: "waiting", wakeAt: world.now() + 3_600_000 });
